@@ -1,0 +1,132 @@
+/** DPoP proof (RFC 9449 §4), alone or as the proof of possession of the combined mode (ABCA §5.2). Pure. */
+import { AttestedError } from '../errors.ts';
+import { type PublicJwk, readPublicJwk } from './jwk.ts';
+import {
+  type JoseHeader,
+  numericDate,
+  type ParsedJwt,
+  parseJoseHeader,
+  parseJwt,
+  refusal,
+  requiredString,
+  signJwt,
+  type TokenKind,
+} from './jwt.ts';
+import type { Signer } from './signer.ts';
+
+declare class URL {
+  constructor(text: string);
+  protocol: string;
+  origin: string;
+  pathname: string;
+}
+
+const kind: TokenKind = {
+  name: 'DPoP proof',
+  typ: 'dpop+jwt',
+  code: 'invalid_dpop_proof',
+  headerRule: 'DPOP-2',
+  jwtRule: 'DPOP-2',
+};
+
+export interface DpopProofInput {
+  method: string;
+  /** The request's URL; query and fragment are left out of the proof. */
+  url: string;
+  /** The server's most recent DPoP nonce. */
+  nonce?: string | undefined;
+  /** base64url SHA-256 of the access token that the request carries. */
+  ath?: string | undefined;
+  jti: string;
+  /** Seconds since the epoch. */
+  issuedAt: number;
+}
+
+/** Creates a DPoP proof. */
+export async function createDpopProof(input: DpopProofInput, signer: Signer): Promise<string> {
+  const jwk = readPublicJwk(signer.publicJwk, 'invalid_argument', 'DPOP-2');
+  const htu = comparableUrl(input.url);
+  if (htu === undefined) throw new AttestedError('invalid_argument', 'the URL for a DPoP proof must be absolute');
+  return signJwt(
+    { typ: kind.typ, jwk: { ...jwk } },
+    { htm: input.method, htu, jti: input.jti, iat: input.issuedAt, nonce: input.nonce, ath: input.ath },
+    signer,
+  );
+}
+
+export interface ParsedDpopProof extends ParsedJwt {
+  key: PublicJwk;
+  htm: string;
+  htu: string;
+  jti: string;
+  iat: number;
+  nonce: string | undefined;
+  ath: string | undefined;
+}
+
+/**
+ * Reads a DPoP proof and checks all that needs neither a clock, a key nor the request (RFC 9449 §4.3, steps 2 to 7).
+ *
+ * @throws AttestedError `invalid_dpop_proof`
+ */
+export function parseDpopProof(
+  text: string,
+  parseHeader: (segment: string, kind: TokenKind) => JoseHeader = parseJoseHeader,
+): ParsedDpopProof {
+  const jwt = parseJwt(text, kind, parseHeader);
+  if (jwt.header.alg.startsWith('HS')) throw refusal(kind, 'DPOP-2', 'must be signed with an asymmetric algorithm');
+  const key = readPublicJwk(jwt.header.jwk, 'invalid_dpop_proof', 'DPOP-2');
+  const iat = numericDate(jwt, 'iat', kind);
+  if (iat === undefined) throw refusal(kind, 'DPOP-2', 'needs an iat');
+  return {
+    ...jwt,
+    key,
+    htm: requiredString(jwt, 'htm', kind, 'DPOP-2'),
+    htu: requiredString(jwt, 'htu', kind, 'DPOP-2'),
+    jti: requiredString(jwt, 'jti', kind, 'DPOP-2'),
+    iat,
+    nonce: optionalString(jwt, 'nonce'),
+    ath: optionalString(jwt, 'ath'),
+  };
+}
+
+export interface DpopRequest {
+  method: string;
+  url: string;
+  /** base64url SHA-256 of the access token in the request, where there is one. */
+  ath?: string | undefined;
+}
+
+/**
+ * Compares a proof with the request that carried it (RFC 9449 §4.3, steps 8, 9 and 12).
+ *
+ * @throws AttestedError `invalid_dpop_proof`
+ */
+export function checkDpopRequest(proof: ParsedDpopProof, request: DpopRequest): void {
+  if (proof.htm !== request.method) throw refusal(kind, 'DPOP-2', 'is for another HTTP method (htm)');
+  const url = comparableUrl(request.url);
+  if (url === undefined || comparableUrl(proof.htu) !== url) throw refusal(kind, 'DPOP-2', 'is for another URL (htu)');
+  if (request.ath !== undefined && proof.ath !== request.ath) {
+    throw refusal(kind, 'DPOP-2', 'is not for this access token (ath)');
+  }
+}
+
+/** Judges the proof's time window (RFC 9449 §4.3 step 11). @throws AttestedError `invalid_dpop_proof` */
+export function checkDpopTimes(iat: number, rules: { now: number; clockTolerance: number; maxPopAge: number }): void {
+  if (iat - rules.clockTolerance > rules.now) throw refusal(kind, 'DPOP-2', 'was issued in the future');
+  if (rules.now - iat > rules.maxPopAge + rules.clockTolerance) throw refusal(kind, 'DPOP-2', 'is too old');
+}
+
+function optionalString(jwt: ParsedJwt, claim: string): string | undefined {
+  return jwt.payload[claim] === undefined ? undefined : requiredString(jwt, claim, kind, 'DPOP-2');
+}
+
+/** Scheme, authority and path in normal form, without query and fragment (RFC 9449 §4.3 step 9). */
+function comparableUrl(text: string): string | undefined {
+  try {
+    const url = new URL(text);
+    return url.protocol === 'https:' || url.protocol === 'http:' ? url.origin + url.pathname : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,85 @@
+/** The HTTP fields of ABCA (§4, §5, §6.2) and DPoP, read from whatever shape the server's framework gives. Pure. */
+import { AttestedError } from '../errors.ts';
+
+export const ATTESTATION_HEADER = 'OAuth-Client-Attestation';
+export const POP_HEADER = 'OAuth-Client-Attestation-PoP';
+export const CHALLENGE_HEADER = 'OAuth-Client-Attestation-Challenge';
+export const DPOP_HEADER = 'DPoP';
+export const DPOP_NONCE_HEADER = 'DPoP-Nonce';
+
+/**
+ * Request headers in any usual shape. Repeated fields are seen in each: as two entries, as an array, or joined by a
+ * comma, which is how web `Headers` and Node's `req.headers` show them (the fields read here never contain a comma).
+ */
+export type HeadersInput =
+  | Iterable<readonly [string, string]>
+  | readonly string[] // Node's flat rawHeaders: name, value, name, value, …
+  | Readonly<Record<string, string | readonly string[] | undefined>>;
+
+export interface AttestationFields {
+  attestation: string | undefined;
+  pop: string | undefined;
+  dpop: string | undefined;
+  authorization: string | undefined;
+}
+
+const WANTED: Readonly<Record<string, keyof AttestationFields>> = {
+  'oauth-client-attestation': 'attestation',
+  'oauth-client-attestation-pop': 'pop',
+  dpop: 'dpop',
+  authorization: 'authorization',
+};
+const LONGEST_NAME = 'oauth-client-attestation-pop'.length;
+
+/**
+ * Reads the fields that concern client attestation; each may be there once at most.
+ *
+ * @throws AttestedError `invalid_client_attestation` (VER-1, ATT-9, POP-8) or `invalid_dpop_proof` (RFC 9449 §4.3 step 1)
+ *   when a field is empty, repeated or comma-joined
+ */
+export function readAttestationFields(headers: HeadersInput): AttestationFields {
+  const found: AttestationFields = {
+    attestation: undefined,
+    pop: undefined,
+    dpop: undefined,
+    authorization: undefined,
+  };
+  for (const [name, value] of headerEntries(headers)) {
+    if (name.length > LONGEST_NAME) continue;
+    const field = WANTED[name.toLowerCase()];
+    if (field === undefined) continue;
+    if (found[field] !== undefined) throw repeated(field);
+    // an Authorization value may hold commas; the others are one token68 each
+    if (field !== 'authorization' && (value === '' || value.includes(','))) throw repeated(field);
+    found[field] = value;
+  }
+  return found;
+}
+
+function* headerEntries(headers: HeadersInput): Iterable<readonly [string, string]> {
+  if (Array.isArray(headers) && typeof headers[0] === 'string') {
+    for (let i = 0; i + 1 < headers.length; i += 2) yield [headers[i] as string, headers[i + 1] as string];
+  } else if (Symbol.iterator in headers) {
+    yield* headers as Iterable<readonly [string, string]>;
+  } else {
+    for (const name of Object.keys(headers)) {
+      const value = (headers as Record<string, string | readonly string[] | undefined>)[name];
+      if (typeof value === 'string') yield [name, value];
+      else if (value !== undefined) for (const item of value) yield [name, item];
+    }
+  }
+}
+
+function repeated(field: keyof AttestationFields): AttestedError {
+  const why = 'must be sent exactly once, with one value';
+  switch (field) {
+    case 'attestation':
+      return new AttestedError('invalid_client_attestation', `${ATTESTATION_HEADER} ${why}`, { rule: 'VER-1' });
+    case 'pop':
+      return new AttestedError('invalid_client_attestation', `${POP_HEADER} ${why}`, { rule: 'POP-8' });
+    case 'dpop':
+      return new AttestedError('invalid_dpop_proof', `${DPOP_HEADER} ${why}`, { rule: 'DPOP-1' });
+    case 'authorization':
+      return new AttestedError('invalid_request', `Authorization ${why}`, { rule: 'RFC 9110 §11.6.2' });
+  }
+}

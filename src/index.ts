@@ -1,0 +1,94 @@
+/** `attested`: creating and taking apart the tokens of Attestation-Based Client Authentication. */
+import {
+  type AttestationClaims,
+  type CreateAttestationOptions,
+  createAttestation as create,
+} from './core/attestation.ts';
+import { createDpopProof as createProof } from './core/dpop.ts';
+import { createPop as createPopJwt, type PopInput } from './core/pop.ts';
+import { type RevisionNumber, revisionOf } from './core/revisions.ts';
+import type { Signer } from './core/signer.ts';
+import { randomId, sha256Base64url } from './platform/crypto.ts';
+
+export { type Algorithm, signatureAlgorithms } from './core/algorithms.ts';
+export type { AttestationClaims, CreateAttestationOptions, ParsedAttestation } from './core/attestation.ts';
+export { parseAttestation } from './core/attestation.ts';
+export { joinAttestation, splitAttestation } from './core/concatenated.ts';
+export { type ParsedDpopProof, parseDpopProof } from './core/dpop.ts';
+export type { PublicJwk } from './core/jwk.ts';
+export { clientMetadata } from './core/metadata.ts';
+export { type ParsedPop, parsePop } from './core/pop.ts';
+export { defineProfile, type Profile } from './core/profile.ts';
+export { NEWEST_REVISION, type RevisionNumber, revisions } from './core/revisions.ts';
+export type { JsonWebKey, Signer } from './core/signer.ts';
+export { AttestedError, type ErrorCode } from './errors.ts';
+
+/**
+ * Creates a Client Attestation JWT (ABCA §4).
+ *
+ * @param claims `sub` (client_id), `exp` (seconds), `cnf.jwk` (public key); `iat` defaults to now; others as they are
+ * @throws AttestedError `invalid_argument`
+ */
+export function createAttestation(
+  claims: Omit<AttestationClaims, 'iat'> & { iat?: number },
+  signer: Signer,
+  options: CreateAttestationOptions = {},
+): Promise<string> {
+  return create({ ...claims, iat: claims.iat ?? seconds() } as AttestationClaims, signer, options);
+}
+
+export interface CreatePopInput extends Omit<PopInput, 'jti' | 'issuedAt' | 'revision'> {
+  /** Default: 128 random bits. */
+  jti?: string;
+  /** Seconds since the epoch. Default: now. */
+  issuedAt?: number;
+  /** Default: the newest. */
+  revision?: RevisionNumber;
+}
+
+/**
+ * Creates a Client Attestation PoP JWT (ABCA §5.1). Make a new one for every request (POP-9).
+ *
+ * @throws AttestedError `invalid_argument`
+ */
+export function createPop({ jti, issuedAt, revision, ...input }: CreatePopInput, signer: Signer): Promise<string> {
+  return createPopJwt(
+    { ...input, jti: jti ?? randomId(), issuedAt: issuedAt ?? seconds(), revision: revisionOf(revision) },
+    signer,
+  );
+}
+
+export interface CreateDpopProofInput {
+  method: string;
+  url: string;
+  nonce?: string | undefined;
+  /** The access token the request carries, for `ath`. */
+  accessToken?: string | undefined;
+  jti?: string;
+  /** Seconds since the epoch. Default: now. */
+  issuedAt?: number;
+}
+
+/**
+ * Creates a DPoP proof (RFC 9449 §4.2); with the instance key it is also the proof of the combined mode (ABCA §5.2).
+ *
+ * @throws AttestedError `invalid_argument`
+ */
+export function createDpopProof(input: CreateDpopProofInput, signer: Signer): Promise<string> {
+  const { method, url, nonce, accessToken } = input;
+  return createProof(
+    {
+      method,
+      url,
+      nonce,
+      ath: accessToken === undefined ? undefined : sha256Base64url(accessToken),
+      jti: input.jti ?? randomId(),
+      issuedAt: input.issuedAt ?? seconds(),
+    },
+    signer,
+  );
+}
+
+function seconds(): number {
+  return Math.floor(Date.now() / 1000);
+}
