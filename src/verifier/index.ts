@@ -1,0 +1,30 @@
+/** `attested/verifier`: for Authorization Servers and Resource Servers. */
+
+export { defineProfile, type Profile } from '../core/profile.ts';
+export { AttestedError, type ErrorCode } from '../errors.ts';
+export { assertBoundTo, assertTokenBoundTo, bindingOf } from './binding.ts';
+export {
+  type ChallengeContext,
+  type ChallengeStore,
+  type Challenges,
+  memoryChallengeStore,
+  sealedChallenges,
+  storedChallenges,
+} from './challenges.ts';
+export type { Policy } from './policy.ts';
+export { memoryReplay, type ReplayEntry, type ReplayStore } from './replay.ts';
+export { type RedisClient, type RedisReplayOptions, redisReplay } from './replay-redis.ts';
+export type { StatusOptions } from './status.ts';
+export { type JkuOptions, jku } from './trust/jku.ts';
+export { type JwksOptions, jwks } from './trust/jwks.ts';
+export { type MacKey, mac } from './trust/mac.ts';
+export { type RemoteJwksOptions, remoteJwks } from './trust/remote-jwks.ts';
+export type { TrustedKey, TrustOptions, TrustSource } from './trust/source.ts';
+export { type X5cOptions, x5c } from './trust/x5c.ts';
+export {
+  type AttestedClient,
+  createVerifier,
+  type Verifier,
+  type VerifierOptions,
+  type VerifyRequest,
+} from './verifier.ts';

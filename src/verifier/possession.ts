@@ -1,0 +1,199 @@
+/** Verification of possession: the PoP JWT (ABCA §7.2) or a DPoP proof in combined mode (§7.3). */
+
+import { keyFits } from '../core/algorithms.ts';
+import { checkDpopRequest, checkDpopTimes, parseDpopProof } from '../core/dpop.ts';
+import { sameKey } from '../core/jwk.ts';
+import type { JoseHeader, TokenKind } from '../core/jwt.ts';
+import { checkPopTimes, parsePop } from '../core/pop.ts';
+import type { Profile } from '../core/profile.ts';
+import type { Revision } from '../core/revisions.ts';
+import { AttestedError } from '../errors.ts';
+import { equalInConstantTime, sha256Base64url, verifySignature } from '../platform/crypto.ts';
+import type { VerifiedAttestation } from './attestations.ts';
+import type { ChallengeContext, Challenges, ChallengeVerdict } from './challenges.ts';
+import type { ResolvedPolicy } from './policy.ts';
+import type { ReplayStore } from './replay.ts';
+
+export interface PossessionRules {
+  audience: string;
+  policy: ResolvedPolicy;
+  revision: Revision;
+  profile: Profile;
+  challenges: Challenges;
+  replay: ReplayStore;
+  parseHeader: (segment: string, kind: TokenKind) => JoseHeader;
+}
+
+export interface ProofRequest {
+  method: string | undefined;
+  url: string | undefined;
+  /** Access token in the request, if any. */
+  accessToken: string | undefined;
+  /** The one challenge that this session expects (CHA-5), where the server keeps sessions. */
+  expectedChallenge: string | undefined;
+  /** Milliseconds since the epoch. */
+  now: number;
+}
+
+export interface Possession {
+  jti: string;
+  /** A new value for the client's next proof, where the one it used is ageing or spent. */
+  challengeForNext: string | undefined;
+  dpopNonceForNext: string | undefined;
+}
+
+/**
+ * Verifies a Client Attestation PoP: form, algorithm, time window, audience, signature by the attested key, challenge, and
+ * last of all replay. What costs nothing comes before cryptography; what changes state comes after everything (VER-7).
+ */
+export async function verifyPop(
+  text: string,
+  attestation: VerifiedAttestation,
+  request: ProofRequest,
+  rules: PossessionRules,
+): Promise<Possession> {
+  const { policy, revision, profile, audience, parseHeader } = rules;
+  const pop = parsePop(bounded(text, policy), revision, profile, parseHeader);
+  checkAlgorithm(pop.header.alg, attestation, policy, 'POP-1');
+  const seconds = request.now / 1000;
+  const createdAt = checkPopTimes(pop, { now: seconds, ...policy });
+  if (pop.audience !== audience) throw refused('Client Attestation PoP is for another server', 'POP-2');
+  if (revision.popIss && pop.issuer !== attestation.parsed.clientId) {
+    throw refused('Client Attestation PoP names another client', 'POP-7');
+  }
+  if (!verifySignature(pop.header.alg, attestation.key, pop.signingInput, pop.signature)) {
+    throw refused('Client Attestation PoP is not signed with the attested key', 'POP-6');
+  }
+  const verdict = await checkFreshness(pop.challenge, 'challenge', request, rules);
+  if (verdict === 'refused') throw await wantsChallenge(request, rules);
+  await claim(`pop ${attestation.thumbprint}`, pop.jti, createdAt, request, rules, 'invalid_client_attestation');
+  if (verdict !== 'none' && !(await spend(pop.challenge, 'challenge', request, rules))) {
+    throw await wantsChallenge(request, rules);
+  }
+  return {
+    jti: pop.jti,
+    challengeForNext: verdict === 'ageing' ? await issue('challenge', request, rules) : undefined,
+    dpopNonceForNext: undefined,
+  };
+}
+
+/** Verifies a DPoP proof that stands in for the PoP: everything RFC 9449 §4.3 asks, and the attested key (DPOP-1 to DPOP-4). */
+export async function verifyCombined(
+  text: string,
+  attestation: VerifiedAttestation,
+  request: ProofRequest,
+  rules: PossessionRules,
+): Promise<Possession> {
+  const { policy, revision, parseHeader } = rules;
+  const { method, url, accessToken } = request;
+  if (method === undefined || url === undefined) {
+    throw new AttestedError('invalid_argument', 'DPoP combined mode needs the method and URL of the request', {
+      rule: 'DPOP-2',
+    });
+  }
+  const proof = parseDpopProof(bounded(text, policy), parseHeader);
+  checkAlgorithm(proof.header.alg, attestation, policy, 'DPOP-2');
+  if (!sameKey(proof.key, attestation.parsed.instanceKey)) {
+    throw refused('the DPoP proof is made with another key than the attested one', 'DPOP-3');
+  }
+  const seconds = request.now / 1000;
+  checkDpopTimes(proof.iat, { now: seconds, ...policy });
+  checkDpopRequest(proof, { method, url, ath: accessToken === undefined ? undefined : sha256Base64url(accessToken) });
+  if (!verifySignature(proof.header.alg, attestation.key, proof.signingInput, proof.signature)) {
+    throw new AttestedError('invalid_dpop_proof', 'DPoP proof has a wrong signature', { rule: 'DPOP-2' });
+  }
+  const purpose = revision.combined === 'challenge-in-nonce' ? 'challenge' : 'dpop-nonce';
+  const wants = purpose === 'challenge' ? wantsChallenge : wantsNonce;
+  const verdict = await checkFreshness(proof.nonce, purpose, request, rules);
+  if (verdict === 'refused') throw await wants(request, rules);
+  await claim(`dpop ${attestation.thumbprint}`, proof.jti, proof.iat, request, rules, 'invalid_dpop_proof');
+  if (verdict !== 'none' && !(await spend(proof.nonce, purpose, request, rules))) throw await wants(request, rules);
+  const next = verdict === 'ageing' ? await issue(purpose, request, rules) : undefined;
+  return {
+    jti: proof.jti,
+    challengeForNext: purpose === 'challenge' ? next : undefined,
+    dpopNonceForNext: purpose === 'dpop-nonce' ? next : undefined,
+  };
+}
+
+type Purpose = ChallengeContext['purpose'];
+
+/** `none`: nothing was asked for and nothing is to be spent. */
+async function checkFreshness(
+  value: string | undefined,
+  purpose: Purpose,
+  { expectedChallenge, now }: ProofRequest,
+  { policy, audience, challenges }: PossessionRules,
+): Promise<Exclude<ChallengeVerdict, 'bad'> | 'refused' | 'none'> {
+  if (expectedChallenge !== undefined) {
+    const matches = value !== undefined && equalInConstantTime(Buffer.from(value), Buffer.from(expectedChallenge));
+    return matches ? 'none' : 'refused';
+  }
+  if (policy.challenge === 'off') return 'none';
+  if (value === undefined) return policy.challenge === 'required' ? 'refused' : 'none';
+  const verdict = challenges.check(value, { purpose, audience, now });
+  const settled = verdict instanceof Promise ? await verdict : verdict;
+  return settled === 'bad' ? 'refused' : settled;
+}
+
+async function claim(
+  instance: string,
+  jti: string,
+  createdAt: number,
+  { now }: ProofRequest,
+  { replay, policy }: PossessionRules,
+  code: 'invalid_client_attestation' | 'invalid_dpop_proof',
+): Promise<void> {
+  const expiresAt = createdAt + policy.maxPopAge + policy.clockTolerance;
+  const first = replay.claim({ instance, jti, createdAt, expiresAt, now: Math.floor(now / 1000) });
+  if (!(first instanceof Promise ? await first : first)) {
+    throw new AttestedError(code, 'this proof of possession was used before', { rule: 'VER-8' });
+  }
+}
+
+async function spend(
+  value: string | undefined,
+  purpose: Purpose,
+  { now }: ProofRequest,
+  { challenges, audience }: PossessionRules,
+): Promise<boolean> {
+  if (challenges.spend === undefined || value === undefined) return true;
+  return await challenges.spend(value, { purpose, audience, now });
+}
+
+async function issue(
+  purpose: Purpose,
+  { now }: ProofRequest,
+  { challenges, audience }: PossessionRules,
+): Promise<string> {
+  return await challenges.issue({ purpose, audience, now });
+}
+
+async function wantsChallenge(request: ProofRequest, rules: PossessionRules): Promise<AttestedError> {
+  return new AttestedError('use_attestation_challenge', 'the proof must carry a current challenge of this server', {
+    rule: 'POP-5',
+    challenge: request.expectedChallenge ?? (await issue('challenge', request, rules)),
+  });
+}
+
+async function wantsNonce(request: ProofRequest, rules: PossessionRules): Promise<AttestedError> {
+  return new AttestedError('use_dpop_nonce', 'the DPoP proof must carry a current nonce of this server', {
+    rule: 'DPOP-4',
+    dpopNonce: request.expectedChallenge ?? (await issue('dpop-nonce', request, rules)),
+  });
+}
+
+function checkAlgorithm(alg: string, { parsed }: VerifiedAttestation, policy: ResolvedPolicy, rule: string): void {
+  if (!policy.algorithms.has(alg)) throw refused('this server does not accept the algorithm of the proof', 'VER-2');
+  if (!keyFits(alg, parsed.instanceKey))
+    throw refused('the algorithm of the proof does not fit the attested key', rule);
+}
+
+function bounded(text: string, { maxTokenBytes }: ResolvedPolicy): string {
+  if (text.length > maxTokenBytes) throw refused('the proof is larger than this server accepts', 'IMPL-3');
+  return text;
+}
+
+function refused(why: string, rule: string): AttestedError {
+  return new AttestedError('invalid_client_attestation', why, { rule });
+}

@@ -1,0 +1,20 @@
+/** Trust in keys that were exchanged beforehand (IMPL-5). */
+import type { JsonWebKey } from '../../core/signer.ts';
+import { clientSet, importJwks, selectKeys, type TrustOptions, type TrustSource } from './source.ts';
+
+export interface JwksOptions extends TrustOptions {
+  /** The attester's public keys. */
+  keys: readonly JsonWebKey[];
+  /** Origins from which this attester's status lists may be fetched, such as `https://attester.example`. */
+  statusOrigins?: readonly string[];
+}
+
+/** Trusts the given public keys. @throws AttestedError `invalid_argument` for a key that is private, weak or unsupported */
+export function jwks({ keys, clients, attester, statusOrigins = [] }: JwksOptions): TrustSource {
+  const entries = importJwks(
+    keys,
+    { attester, clients: clientSet(clients), validUntil: Number.POSITIVE_INFINITY, statusOrigins },
+    false,
+  );
+  return { find: (header) => selectKeys(entries, header) };
+}

@@ -1,0 +1,161 @@
+/** Trust in certificate chains up to configured anchors (IMPL-5). The system's own store plays no part. */
+import { X509Certificate } from 'node:crypto';
+import { AsnConvert } from '@peculiar/asn1-schema';
+import {
+  BasicConstraints,
+  Certificate,
+  id_ce_basicConstraints,
+  id_ce_extKeyUsage,
+  id_ce_keyUsage,
+  KeyUsage,
+  KeyUsageFlags,
+} from '@peculiar/asn1-x509';
+import { keyFits } from '../../core/algorithms.ts';
+import { readPublicJwk } from '../../core/jwk.ts';
+import type { JoseHeader } from '../../core/jwt.ts';
+import { AttestedError } from '../../errors.ts';
+import { clientSet, type TrustedKey, type TrustOptions, type TrustSource } from './source.ts';
+
+export interface X5cOptions extends TrustOptions {
+  /** Certificates that end a chain: PEM or DER. */
+  anchors: readonly (string | Uint8Array)[];
+  /** Origins from which status lists may be fetched. */
+  statusOrigins?: readonly string[];
+}
+
+const MAX_CHAIN = 5;
+const MAX_REMEMBERED = 256;
+/** Critical extensions whose meaning is applied here; any other makes a certificate unusable (RFC 5280 §4.2). */
+const UNDERSTOOD = new Set<string>([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage]);
+
+interface ReadCertificate {
+  x509: X509Certificate;
+  isCa: boolean;
+  /** CA certificates that may follow below this one. */
+  pathLength: number;
+  usage: { sign: boolean; certSign: boolean };
+  criticalUnknown: boolean;
+}
+
+/** Trusts attestations whose `x5c` chain leads to one of the anchors. @throws AttestedError `invalid_argument` */
+export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptions): TrustSource {
+  const roots = anchors.map((anchor) => {
+    const root = readCertificate(anchor);
+    if (root === undefined)
+      throw new AttestedError('invalid_argument', 'an x5c anchor is not a certificate', { rule: 'IMPL-5' });
+    return root;
+  });
+  const entitled = clientSet(clients);
+  // a chain's signatures and structure never change, so one that held is remembered; its dates are judged every time
+  const remembered = new Map<string, ReadCertificate[]>();
+
+  function chainOf(header: JoseHeader): ReadCertificate[] {
+    const texts = header.x5c;
+    if (!Array.isArray(texts) || texts.length === 0 || texts.length > MAX_CHAIN) {
+      throw refused(`must be a list of one to ${MAX_CHAIN} certificates`);
+    }
+    const id = texts.join(' ');
+    const known = remembered.get(id);
+    if (known !== undefined) return known;
+    const chain = verifiedChain(texts, roots);
+    if (remembered.size >= MAX_REMEMBERED) remembered.delete(remembered.keys().next().value as string);
+    remembered.set(id, chain);
+    return chain;
+  }
+
+  return {
+    find(header, now) {
+      if (header.x5c === undefined) return [];
+      const chain = chainOf(header);
+      for (const { x509 } of chain) {
+        if (now < x509.validFromDate.getTime() || now > x509.validToDate.getTime()) {
+          throw refused('has a certificate outside its validity');
+        }
+      }
+      const leaf = (chain[0] as ReadCertificate).x509;
+      const jwk = readPublicJwk(leaf.publicKey.export({ format: 'jwk' }));
+      if (!keyFits(header.alg, jwk)) throw refused('has a leaf whose key does not fit the algorithm');
+      const trusted: TrustedKey = {
+        key: leaf.publicKey,
+        attester: attester ?? leaf.subject,
+        clients: entitled,
+        validUntil: Math.min(...chain.map(({ x509 }) => x509.validToDate.getTime())),
+        statusOrigins,
+      };
+      return [trusted];
+    },
+  };
+}
+
+/** Leaf to anchor, anchor included. @throws AttestedError `invalid_client_attestation` */
+function verifiedChain(texts: readonly unknown[], roots: readonly ReadCertificate[]): ReadCertificate[] {
+  const chain = texts.map((text) => {
+    const certificate =
+      typeof text === 'string' && isBase64(text) ? readCertificate(Buffer.from(text, 'base64')) : undefined;
+    if (certificate === undefined) throw refused('holds something that is not a certificate');
+    return certificate;
+  });
+  const last = chain.at(-1) as ReadCertificate;
+  const sameAsLast = ({ x509 }: ReadCertificate) => x509.raw.equals(last.x509.raw);
+  const anchor = roots.find(sameAsLast) ?? roots.find((root) => isIssuedBy(last, root));
+  if (anchor === undefined) throw refused('does not lead to a configured anchor');
+  if (!sameAsLast(anchor)) chain.push(anchor);
+
+  const [leaf, ...authorities] = chain as [ReadCertificate, ...ReadCertificate[]];
+  if (authorities.length === 0) throw refused('must have a leaf below the anchor');
+  if (leaf.isCa || !leaf.usage.sign) throw refused('has a leaf that is not for signing');
+  for (const [i, authority] of authorities.entries()) {
+    if (!authority.isCa || !authority.usage.certSign)
+      throw refused('has an issuer that is not a certificate authority');
+    // i certificate authorities stand between this one and the leaf
+    if (i > authority.pathLength) throw refused('is longer than one of its authorities allows');
+    if (!isIssuedBy(chain[i] as ReadCertificate, authority))
+      throw refused('has a certificate that the next one did not issue');
+  }
+  if (chain.some(({ criticalUnknown }) => criticalUnknown))
+    throw refused('has a critical extension that is not understood');
+  return chain;
+}
+
+function isIssuedBy(subject: ReadCertificate, issuer: ReadCertificate): boolean {
+  try {
+    return subject.x509.checkIssued(issuer.x509) && subject.x509.verify(issuer.x509.publicKey);
+  } catch {
+    return false;
+  }
+}
+
+function readCertificate(input: string | Uint8Array): ReadCertificate | undefined {
+  try {
+    const x509 = new X509Certificate(input);
+    const extensions = AsnConvert.parse(x509.raw, Certificate).tbsCertificate.extensions ?? [];
+    const extensionOf = (id: string) => extensions.find(({ extnID }) => extnID === id)?.extnValue.buffer;
+    const constraints = extensionOf(id_ce_basicConstraints);
+    const basic = constraints === undefined ? undefined : AsnConvert.parse(constraints, BasicConstraints);
+    const usageBits = extensionOf(id_ce_keyUsage);
+    const usage = usageBits === undefined ? undefined : AsnConvert.parse(usageBits, KeyUsage).toNumber();
+    return {
+      x509,
+      isCa: basic?.cA === true,
+      pathLength: basic?.pathLenConstraint ?? Number.POSITIVE_INFINITY,
+      usage: {
+        sign: usage === undefined || (usage & KeyUsageFlags.digitalSignature) !== 0,
+        certSign: usage === undefined || (usage & KeyUsageFlags.keyCertSign) !== 0,
+      },
+      criticalUnknown: extensions.some(({ critical, extnID }) => critical && !UNDERSTOOD.has(extnID)),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Standard base64 of RFC 7515 §4.1.6: not base64url, no white space. */
+function isBase64(text: string): boolean {
+  return text.length % 4 === 0 && /^[A-Za-z0-9+/]+={0,2}$/.test(text);
+}
+
+function refused(why: string): AttestedError {
+  return new AttestedError('invalid_client_attestation', `the attester's certificate chain (x5c) ${why}`, {
+    rule: 'IMPL-5',
+  });
+}
