@@ -2,6 +2,7 @@
 
 export { defineProfile, type Profile } from '../core/profile.ts';
 export { AttestedError, type ErrorCode } from '../errors.ts';
+export type { AttestationVerdict, VerifiedAttestation } from './attestations.ts';
 export { assertBoundTo, assertTokenBoundTo, bindingOf } from './binding.ts';
 export {
   type ChallengeContext,

@@ -1,14 +1,20 @@
 /** Verification of possession: the PoP JWT (ABCA §7.2) or a DPoP proof in combined mode (§7.3). */
 
 import { keyFits } from '../core/algorithms.ts';
-import { checkDpopRequest, checkDpopTimes, parseDpopProof } from '../core/dpop.ts';
+import { checkDpopRequest, checkDpopTimes, type ParsedDpopProof, parseDpopProof } from '../core/dpop.ts';
 import { sameKey } from '../core/jwk.ts';
 import type { JoseHeader, TokenKind } from '../core/jwt.ts';
 import { checkPopTimes, parsePop } from '../core/pop.ts';
 import type { Profile } from '../core/profile.ts';
 import type { Revision } from '../core/revisions.ts';
 import { AttestedError } from '../errors.ts';
-import { equalInConstantTime, sha256Base64url, verifySignature } from '../platform/crypto.ts';
+import {
+  equalInConstantTime,
+  importPublicKey,
+  sha256Base64url,
+  thumbprintOf,
+  verifySignature,
+} from '../platform/crypto.ts';
 import type { VerifiedAttestation } from './attestations.ts';
 import type { ChallengeContext, Challenges, ChallengeVerdict } from './challenges.ts';
 import type { ResolvedPolicy } from './policy.ts';
@@ -85,12 +91,6 @@ export async function verifyCombined(
   rules: PossessionRules,
 ): Promise<Possession> {
   const { policy, revision, parseHeader } = rules;
-  const { method, url, accessToken } = request;
-  if (method === undefined || url === undefined) {
-    throw new AttestedError('invalid_argument', 'DPoP combined mode needs the method and URL of the request', {
-      rule: 'DPOP-2',
-    });
-  }
   const proof = parseDpopProof(bounded(text, policy), parseHeader);
   checkAlgorithm(proof.header.alg, attestation, policy, 'DPOP-2');
   if (!sameKey(proof.key, attestation.parsed.instanceKey)) {
@@ -98,7 +98,7 @@ export async function verifyCombined(
   }
   const seconds = request.now / 1000;
   checkDpopTimes(proof.iat, { now: seconds, ...policy });
-  checkDpopRequest(proof, { method, url, ath: accessToken === undefined ? undefined : sha256Base64url(accessToken) });
+  checkRequest(proof, request);
   if (!verifySignature(proof.header.alg, attestation.key, proof.signingInput, proof.signature)) {
     throw new AttestedError('invalid_dpop_proof', 'DPoP proof has a wrong signature', { rule: 'DPOP-2' });
   }
@@ -114,6 +114,31 @@ export async function verifyCombined(
     challengeForNext: purpose === 'challenge' ? next : undefined,
     dpopNonceForNext: purpose === 'dpop-nonce' ? next : undefined,
   };
+}
+
+/**
+ * Verifies a DPoP proof that stands beside an attestation and its PoP, or alone: RFC 9449 §4.3, with its own key (DPOP-1).
+ *
+ * @returns thumbprint of the proof's key, to compare with the access token's `cnf.jkt`
+ */
+export async function verifyDpopAlone(text: string, request: ProofRequest, rules: PossessionRules): Promise<string> {
+  const { policy, parseHeader } = rules;
+  const proof = parseDpopProof(bounded(text, policy), parseHeader);
+  const wrong = (why: string) => new AttestedError('invalid_dpop_proof', `DPoP proof ${why}`, { rule: 'DPOP-2' });
+  if (!policy.algorithms.has(proof.header.alg) || !keyFits(proof.header.alg, proof.key)) {
+    throw wrong('has an algorithm that is not accepted or does not fit its key');
+  }
+  checkDpopTimes(proof.iat, { now: request.now / 1000, ...policy });
+  checkRequest(proof, request);
+  const key = importPublicKey(proof.key, 'invalid_dpop_proof');
+  if (!verifySignature(proof.header.alg, key, proof.signingInput, proof.signature))
+    throw wrong('has a wrong signature');
+  if ((await checkFreshness(proof.nonce, 'dpop-nonce', request, rules)) === 'refused')
+    throw await wantsNonce(request, rules);
+  const thumbprint = thumbprintOf(proof.key);
+  await claim(`dpop ${thumbprint}`, proof.jti, proof.iat, request, rules, 'invalid_dpop_proof');
+  if (!(await spend(proof.nonce, 'dpop-nonce', request, rules))) throw await wantsNonce(request, rules);
+  return thumbprint;
 }
 
 type Purpose = ChallengeContext['purpose'];
@@ -181,6 +206,19 @@ async function wantsNonce(request: ProofRequest, rules: PossessionRules): Promis
     rule: 'DPOP-4',
     dpopNonce: request.expectedChallenge ?? (await issue('dpop-nonce', request, rules)),
   });
+}
+
+function checkRequest(proof: ParsedDpopProof, { method, url, accessToken }: ProofRequest): void {
+  if (method === undefined || url === undefined) {
+    throw new AttestedError(
+      'invalid_argument',
+      'a DPoP proof can only be judged with the method and URL of its request',
+      {
+        rule: 'DPOP-2',
+      },
+    );
+  }
+  checkDpopRequest(proof, { method, url, ath: accessToken === undefined ? undefined : sha256Base64url(accessToken) });
 }
 
 function checkAlgorithm(alg: string, { parsed }: VerifiedAttestation, policy: ResolvedPolicy, rule: string): void {

@@ -12,10 +12,17 @@ import { baseProfile, type Profile } from '../core/profile.ts';
 import { type RevisionNumber, revisionOf } from '../core/revisions.ts';
 import type { KeyStatement } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
-import { attestationVerifier } from './attestations.ts';
+import { type AttestationVerdict, attestationVerifier } from './attestations.ts';
 import { type Challenges, sealedChallenges } from './challenges.ts';
 import { type Policy, resolvePolicy } from './policy.ts';
-import { type Possession, type PossessionRules, type ProofRequest, verifyCombined, verifyPop } from './possession.ts';
+import {
+  type Possession,
+  type PossessionRules,
+  type ProofRequest,
+  verifyCombined,
+  verifyDpopAlone,
+  verifyPop,
+} from './possession.ts';
 import { memoryReplay, type ReplayStore } from './replay.ts';
 import { type StatusOptions, statusChecker } from './status.ts';
 import type { TrustSource } from './trust/source.ts';
@@ -99,6 +106,18 @@ export interface Verifier {
    * @throws AttestedError as {@link Verifier.verify} does
    */
   verifyConcatenated(text: string, request?: Pick<VerifyRequest, 'clientId' | 'challenge'>): Promise<AttestedClient>;
+  /**
+   * Verifies an attestation alone. It proves nothing about who sent it: for servers that check possession by other means,
+   * such as oidc-provider.
+   * @throws AttestedError as {@link Verifier.verify} does
+   */
+  verifyAttestation(text: string): Promise<AttestationVerdict>;
+  /**
+   * Verifies the DPoP proof of a request that is not in combined mode (DPOP-1), so with a key of its own.
+   * @returns the key's thumbprint, for the access token's `cnf.jkt`
+   * @throws AttestedError `invalid_dpop_proof`, `use_dpop_nonce`
+   */
+  verifyDpop(request: VerifyRequest): Promise<string>;
   /** The HTTP answer for a refusal: status, headers and body as the draft wants them of this role. */
   respond(error: unknown): Response;
   /** Parameters for this server's metadata document. */
@@ -231,6 +250,17 @@ export function createVerifier(options: VerifierOptions): Verifier {
         expectedChallenge: challenge,
         now: now(),
       });
+    },
+
+    verifyAttestation: (text) => verifyAttestation(text, now()),
+
+    async verifyDpop({ headers, method, url, challenge }) {
+      const { dpop, authorization } = readAttestationFields(headers);
+      if (dpop === undefined) {
+        throw new AttestedError('invalid_dpop_proof', 'the request has no DPoP proof', { rule: 'DPOP-2' });
+      }
+      const accessToken = role === 'rs' ? accessTokenOf(authorization) : undefined;
+      return verifyDpopAlone(dpop, { method, url, accessToken, expectedChallenge: challenge, now: now() }, rules);
     },
 
     respond(error) {

@@ -1,0 +1,76 @@
+/** `attested/integrations/express`: Express 4 and 5, with MCP SDK v1 or v2 behind it. Structural types, no import. */
+import { type ResourceEndpointOptions, resourceEndpoints } from '../mcp/endpoints.ts';
+import {
+  type AuthInfo,
+  nextHeaders,
+  type RequireAttestedAgentOptions,
+  requireAttestedAgent as requireAgent,
+} from '../mcp/server.ts';
+
+export interface ExpressRequest {
+  method: string;
+  originalUrl?: string | undefined;
+  url: string;
+  rawHeaders: string[];
+  /** Where both SDKs' transports look for it. */
+  auth?: AuthInfo;
+}
+
+export interface ExpressResponse {
+  status(code: number): unknown;
+  setHeader(name: string, value: string): unknown;
+  end(body?: string | Uint8Array): unknown;
+}
+
+export type ExpressHandler = (
+  request: ExpressRequest,
+  response: ExpressResponse,
+  next: (error?: unknown) => void,
+) => Promise<void>;
+
+/**
+ * Middleware that admits attested agents only and puts the `AuthInfo` on `req.auth`. Place it where `requireBearerAuth`
+ * would stand, before the body is parsed.
+ */
+export function requireAttestedAgent(options: RequireAttestedAgentOptions): ExpressHandler {
+  const gate = requireAgent(options);
+  return async (request, response, next) => {
+    try {
+      // rawHeaders, since req.headers drops or joins repeated fields
+      const auth = await gate({ method: request.method, url: pathOf(request), headers: request.rawHeaders });
+      if (auth instanceof Response) return await send(auth, response);
+      for (const [name, value] of Object.entries(nextHeaders(auth))) response.setHeader(name, value);
+      request.auth = auth;
+      next();
+    } catch (error) {
+      next(error);
+    }
+  };
+}
+
+/** Serves the RFC 9728 metadata document and the challenge endpoint; mount it at the root of the app. */
+export function attestedResource(options: ResourceEndpointOptions): ExpressHandler & { metadataUrl: string } {
+  const endpoints = resourceEndpoints(options);
+  const { origin } = new URL(options.verifier.audience);
+  const handler: ExpressHandler = async (request, response, next) => {
+    try {
+      const answer = await endpoints.serve(new Request(new URL(pathOf(request), origin), { method: request.method }));
+      if (answer === undefined) next();
+      else await send(answer, response);
+    } catch (error) {
+      next(error);
+    }
+  };
+  return Object.assign(handler, { metadataUrl: endpoints.metadataUrl });
+}
+
+function pathOf({ originalUrl, url }: ExpressRequest): string {
+  const path = originalUrl ?? url;
+  return path.startsWith('/') ? path : '/'; // an absolute-form target names no path of ours
+}
+
+async function send(answer: Response, response: ExpressResponse): Promise<void> {
+  response.status(answer.status);
+  for (const [name, value] of answer.headers) response.setHeader(name, value);
+  response.end(new Uint8Array(await answer.arrayBuffer()));
+}

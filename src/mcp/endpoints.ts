@@ -1,0 +1,93 @@
+/** A whole protected MCP server behind one fetch-style function: gate, metadata document, challenge endpoint, handler. */
+import type { JsonObject } from '../core/json.ts';
+import type { Verifier } from '../verifier/verifier.ts';
+import { type AuthInfo, nextHeaders, type RequireAttestedAgentOptions, requireAttestedAgent } from './server.ts';
+
+export interface ResourceEndpointOptions {
+  verifier: Verifier;
+  /** Issuer identifiers of the authorization servers that issue tokens for this server. */
+  authorizationServers: readonly string[];
+  scopesSupported?: readonly string[];
+  /** Further members of the metadata document. */
+  metadata?: JsonObject;
+}
+
+export interface ResourceEndpoints {
+  /** RFC 9728 §3.1: the well-known path goes between host and path of the resource. */
+  metadataUrl: string;
+  challengeUrl: string;
+  /** Answers requests for either endpoint; undefined for everything else. */
+  serve(request: Request): Promise<Response | undefined>;
+}
+
+/** Metadata document (RFC 9728 with META-2, META-3) and challenge endpoint (CHA-1) of a resource server. */
+export function resourceEndpoints(options: ResourceEndpointOptions): ResourceEndpoints {
+  const { verifier, authorizationServers, scopesSupported } = options;
+  const resource = new URL(verifier.audience);
+  const path = resource.pathname === '/' ? '' : resource.pathname;
+  const metadataUrl = `${resource.origin}/.well-known/oauth-protected-resource${path}`;
+  const challengeUrl = `${resource.origin}${path}/attestation-challenge`;
+  const document = JSON.stringify({
+    resource: verifier.audience,
+    authorization_servers: authorizationServers,
+    bearer_methods_supported: ['header'],
+    ...(scopesSupported !== undefined && { scopes_supported: scopesSupported }),
+    ...verifier.metadata({ challengeEndpoint: challengeUrl }),
+    ...options.metadata,
+  });
+  const pathOf = (url: string) => new URL(url).pathname;
+  return {
+    metadataUrl,
+    challengeUrl,
+    async serve(request) {
+      const { pathname } = new URL(request.url);
+      if (pathname === pathOf(challengeUrl)) return verifier.challengeHandler(request);
+      if (pathname !== pathOf(metadataUrl)) return undefined;
+      if (request.method !== 'GET' && request.method !== 'HEAD') {
+        return new Response(null, { status: 405, headers: { Allow: 'GET, HEAD' } });
+      }
+      return new Response(document, {
+        headers: {
+          'Content-Type': 'application/json',
+          'Cache-Control': 'max-age=300',
+          'Access-Control-Allow-Origin': '*',
+        },
+      });
+    },
+  };
+}
+
+/** The part of the MCP SDK v2's handler that is used: `createMcpHandler(...)` gives one. */
+export interface McpHandler {
+  fetch(request: Request, options: { authInfo: AuthInfo }): Response | Promise<Response>;
+}
+
+export interface ProtectOptions
+  extends ResourceEndpointOptions,
+    Omit<RequireAttestedAgentOptions, 'verifier' | 'resourceMetadataUrl'> {}
+
+/**
+ * Puts an MCP handler (SDK v2 `createMcpHandler`) behind the gate of {@link requireAttestedAgent} and serves metadata and
+ * challenges beside it. The result is a fetch handler for any web-standard runtime.
+ */
+export function protect(handler: McpHandler, options: ProtectOptions): (request: Request) => Promise<Response> {
+  const endpoints = resourceEndpoints(options);
+  const gate = requireAttestedAgent({ ...options, resourceMetadataUrl: endpoints.metadataUrl });
+  const { pathname: mcpPath } = new URL(options.verifier.audience);
+  return async (request) => {
+    const answer = await endpoints.serve(request);
+    if (answer !== undefined) return answer;
+    if (new URL(request.url).pathname !== mcpPath) return new Response(null, { status: 404 });
+    const auth = await gate(request);
+    if (auth instanceof Response) return auth;
+    const response = await handler.fetch(request, { authInfo: auth });
+    return withHeaders(response, nextHeaders(auth));
+  };
+}
+
+function withHeaders(response: Response, headers: Record<string, string>): Response {
+  if (Object.keys(headers).length === 0) return response;
+  const merged = new Headers(response.headers);
+  for (const [name, value] of Object.entries(headers)) merged.set(name, value);
+  return new Response(response.body, { status: response.status, statusText: response.statusText, headers: merged });
+}
