@@ -1,0 +1,49 @@
+/** One process at a time changes a key directory. */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileWork, unavailable } from './faults.ts';
+
+/** A lock whose holder has not renewed it for this long was left by a dead process. Milliseconds, as all below. */
+const STALE = 5000;
+const PATIENCE = 15_000;
+const FIRST_PAUSE = 5;
+const LONGEST_PAUSE = 100;
+
+/**
+ * Runs a job while no other process that asks for the same directory does.
+ *
+ * A machine that sleeps can outlive its own lock, and two processes that find the same stale lock may both take it. So the
+ * lock spares work but is not what keeps keys safe: files are created such that the second creator fails, whatever happens.
+ *
+ * @throws AttestedError `key_store_unavailable` when the directory cannot be written, or stays locked for 15 seconds
+ */
+export async function withDirectoryLock<T>(directory: string, job: () => Promise<T>): Promise<T> {
+  const release = await fileWork(`lock the key directory ${directory}`, () => acquire(directory));
+  try {
+    return await job();
+  } finally {
+    await release().catch(() => undefined); // it was already taken from us, which harms nobody
+  }
+}
+
+async function acquire(directory: string): Promise<() => Promise<void>> {
+  // loaded late: it hooks the process's signals, which a user of in-memory keys should be spared
+  const { lock } = await import('proper-lockfile');
+  const deadline = performance.now() + PATIENCE;
+  for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
+    try {
+      return await lock(directory, {
+        lockfilePath: join(directory, 'lock'),
+        realpath: false,
+        stale: STALE,
+        onCompromised: () => undefined, // see above; the default would end the process
+      });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error;
+      if (performance.now() > deadline) {
+        throw unavailable(`another process has held the lock of ${directory} for too long`, error);
+      }
+      await sleep(pause);
+    }
+  }
+}
