@@ -1,0 +1,122 @@
+import { stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { defaultDirectory, openKeys } from 'attested/keys';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { machineSecretFile } from '../../src/keys/directories.ts';
+import { makePlace, type Place } from './places.ts';
+
+const machineSecret = Buffer.alloc(32, 7);
+let place: Place;
+beforeEach(async () => {
+  place = await makePlace();
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await place.dispose();
+});
+
+describe('openKeys', () => {
+  test.each(['tpm', 'keychain'] as const)('%s says that it is not in this version', async (kind) => {
+    await expect(openKeys(kind, { directory: place.directory })).rejects.toMatchObject({
+      code: 'key_store_unavailable',
+      message: expect.stringContaining('not in this version'),
+    });
+  });
+
+  test.each(['none', '', 'Software', '__proto__', 'toString'])('there is no provider %j', async (kind) => {
+    await expect(openKeys(kind as 'auto')).rejects.toMatchObject({ code: 'invalid_argument' });
+  });
+
+  test('software without a directory keeps keys in memory, and says so', async () => {
+    const keys = await openKeys('software');
+    expect(keys.directory).toBeUndefined();
+    expect(keys.why).toContain('end with it');
+    await keys.close();
+  });
+
+  test('software with a directory keeps files there, and says what they are encrypted under', async () => {
+    const keys = await openKeys('software', { directory: place.directory, machineSecret });
+    expect(keys).toMatchObject({ kind: 'software', assurance: 'software', directory: place.directory });
+    expect(keys.why).toContain(place.store);
+    expect((await stat(place.directory)).mode & 0o777).toBe(0o700);
+    await keys.close();
+  });
+
+  test('a relative directory is the one it was at opening, and is told as an absolute path', async () => {
+    const keys = await openKeys('software', { directory: join(place.directory, '..', 'state'), machineSecret });
+    expect(keys.directory).toBe(resolve(place.directory));
+    await keys.close();
+  });
+
+  test('auto takes the first that opens, and says why not the others', async () => {
+    const keys = await openKeys('auto', { directory: place.directory, machineSecret });
+    expect(keys).toMatchObject({ kind: 'software', assurance: 'software', directory: place.directory });
+    expect(keys.why).toMatch(/^software: .*; not tpm: .*not in this version; not keychain: .*not in this version$/);
+    const signer = await keys.createKey({ label: 'a key' });
+    expect(await keys.listKeys()).toHaveLength(1);
+    await keys.close();
+    await expect(signer.sign(new Uint8Array())).rejects.toMatchObject({ code: 'key_store_unavailable' });
+  });
+
+  test('auto without a directory takes the default one', async () => {
+    vi.stubEnv('ATTESTED_HOME', place.directory);
+    const keys = await openKeys('auto', { machineSecret });
+    expect(keys.directory).toBe(place.directory);
+    await keys.close();
+  });
+
+  test('auto does not go on to other keys when a store is there and does not open', async () => {
+    await (await openKeys('auto', { directory: place.directory, machineSecret })).close();
+    const other = { directory: place.directory, machineSecret: Buffer.alloc(32, 8) };
+    await expect(openKeys('auto', other)).rejects.toMatchObject({ code: 'key_store_wrong_secret' });
+  });
+
+  test('auto with no place at all names every reason', async () => {
+    const directory = '/dev/null/nowhere';
+    await expect(openKeys('auto', { directory, machineSecret })).rejects.toMatchObject({
+      code: 'key_store_unavailable',
+      message: expect.stringMatching(/not tpm: .*not keychain: .*not software: .*not a directory/),
+    });
+  });
+
+  test.each([
+    ['an empty directory', { directory: '' }],
+    ['a directory with NUL', { directory: 'a\0b' }],
+    ['an empty passphrase', { directory: '/tmp', passphrase: '' }],
+    ['a short machineSecret', { directory: '/tmp', machineSecret: Buffer.alloc(15) }],
+    ['a machineSecret that is text', { directory: '/tmp', machineSecret: 'x'.repeat(32) as unknown as Uint8Array }],
+    ['two secrets', { directory: '/tmp', passphrase: 'x', machineSecret }],
+    ['a passphrase and no directory', { passphrase: 'x' }],
+    ['a machineSecret and no directory', { machineSecret }],
+    ['too cheap a scrypt', { directory: '/tmp', passphrase: 'x', scryptLog2N: 13 }],
+    ['too dear a scrypt', { directory: '/tmp', passphrase: 'x', scryptLog2N: 19 }],
+    ['room for no key', { directory: '/tmp', maxLoadedKeys: 0 }],
+  ])('refuses %s', async (_what, options) => {
+    await expect(openKeys('software', options)).rejects.toMatchObject({ code: 'invalid_argument' });
+  });
+});
+
+describe('directories', () => {
+  const home = resolve('/home/agent');
+  test.each<[string, Record<string, string>, NodeJS.Platform, string]>([
+    ['Linux', {}, 'linux', '/home/agent/.local/state/attested'],
+    ['XDG', { XDG_STATE_HOME: '/var/state' }, 'linux', '/var/state/attested'],
+    [
+      'a relative XDG directory, which counts as none',
+      { XDG_STATE_HOME: 'state' },
+      'linux',
+      '/home/agent/.local/state/attested',
+    ],
+    ['ATTESTED_HOME', { ATTESTED_HOME: '/srv/keys', XDG_STATE_HOME: '/var/state' }, 'linux', '/srv/keys'],
+    ['ATTESTED_HOME, empty', { ATTESTED_HOME: '' }, 'linux', '/home/agent/.local/state/attested'],
+    ['macOS', {}, 'darwin', '/home/agent/Library/Application Support/attested'],
+    ['Windows', { LOCALAPPDATA: '/users/agent/local' }, 'win32', '/users/agent/local/attested'],
+    ['Windows without its variable', {}, 'win32', '/home/agent/AppData/Local/attested'],
+  ])('%s', (_what, env, platform, expected) => {
+    expect(defaultDirectory(env, platform, home)).toBe(expected);
+    // a copy of the state directory never takes the machine's secret along
+    const secret = machineSecretFile(env, platform, home);
+    expect(secret.startsWith(`${expected}/`)).toBe(false);
+    expect(secret).toMatch(/\/attested-machine\/secret$/);
+  });
+});
