@@ -1,0 +1,104 @@
+/** What an attester grants to each client. Nothing is granted that is not written here. */
+import type { JsonObject } from '../core/json.ts';
+import { AttestedError } from '../errors.ts';
+import { EVIDENCE_KINDS } from '../evidence/index.ts';
+
+export interface ClientPolicy {
+  /** Lifetime of an attestation in seconds, 1 to 604800. Default 3600. */
+  lifetime?: number;
+  /** Kinds of evidence that are accepted. Default `['software']`. */
+  evidence?: readonly string[];
+  /** Further claims of this client's attestations, the same in all of them. None that the attester itself writes. */
+  claims?: JsonObject;
+  /** How an instance of this client may enrol. Default: not at all. */
+  enrolment?: {
+    /** By a one-time token from `createEnrolmentToken`. Instances stay enrolled when this is switched off. */
+    tokens?: boolean;
+    /**
+     * By being listed: thumbprints of enrolment keys. An instance that enrolled this way is refused once it is taken off.
+     * `'any'` lets everybody in who can reach the attester: for an attester inside the agent's own process.
+     */
+    allow?: readonly string[] | 'any';
+  };
+  /** Most instance keys with an unexpired attestation, so about the number of servers at once. Default 100. */
+  maxKeysPerInstance?: number;
+  /** Most unexpired attestations of one instance; each takes an entry of the status list. Default 1000. */
+  maxAttestationsPerInstance?: number;
+}
+
+/** By client_id: a table, or a function that gives undefined for a client it does not know. */
+export type AttesterPolicy =
+  | { clients: Readonly<Record<string, ClientPolicy>> }
+  | ((clientId: string) => ClientPolicy | undefined | Promise<ClientPolicy | undefined>);
+
+export interface GrantedPolicy {
+  lifetime: number;
+  evidence: readonly string[];
+  claims: JsonObject;
+  tokens: boolean;
+  isAllowed: (enrolmentThumbprint: string) => boolean;
+  maxKeys: number;
+  maxAttestations: number;
+}
+
+export type PolicyReader = (clientId: string) => Promise<GrantedPolicy | undefined>;
+
+const MAX_LIFETIME = 7 * 24 * 3600;
+
+/** Claims with a meaning in the protocol, or by which two servers could tell that they talk to one instance (PRIV-1). */
+const RESERVED_CLAIMS = [
+  'iss',
+  'sub',
+  'aud',
+  'exp',
+  'nbf',
+  'iat',
+  'jti',
+  'cnf',
+  'status',
+  'key_storage',
+  'key_evidence',
+];
+
+/** Makes the policy a look-up, and judges a table as a whole now. @throws AttestedError `invalid_argument` */
+export function readPolicy(policy: AttesterPolicy): PolicyReader {
+  if (typeof policy === 'function') {
+    return async (clientId) => {
+      const found = await policy(clientId);
+      return found && grant(found);
+    };
+  }
+  const clients = new Map(Object.entries(policy.clients).map(([clientId, client]) => [clientId, grant(client)]));
+  return async (clientId) => clients.get(clientId);
+}
+
+function grant(policy: ClientPolicy): GrantedPolicy {
+  const { lifetime = 3600, evidence = ['software'], claims = {}, enrolment = {} } = policy;
+  const { maxKeysPerInstance = 100, maxAttestationsPerInstance = 1000 } = policy;
+  const { tokens = false, allow = [] } = enrolment;
+  if (!isCount(lifetime) || lifetime > MAX_LIFETIME) throw invalid(`a lifetime is 1 to ${MAX_LIFETIME} seconds`);
+  if (!isCount(maxKeysPerInstance) || !isCount(maxAttestationsPerInstance))
+    throw invalid('a maximum is a whole number from 1');
+  if (!evidence.every((kind) => EVIDENCE_KINDS.includes(kind))) throw invalid('evidence names an unknown kind');
+  if (Object.keys(claims).some((name) => RESERVED_CLAIMS.includes(name))) {
+    throw invalid(`claims may not contain ${RESERVED_CLAIMS.join(', ')}`);
+  }
+  const listed = new Set(allow === 'any' ? [] : allow);
+  return {
+    lifetime,
+    evidence,
+    claims: structuredClone(claims),
+    tokens,
+    isAllowed: (thumbprint) => allow === 'any' || listed.has(thumbprint),
+    maxKeys: maxKeysPerInstance,
+    maxAttestations: maxAttestationsPerInstance,
+  };
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 1;
+}
+
+function invalid(why: string): AttestedError {
+  return new AttestedError('invalid_argument', `attester policy: ${why}`);
+}
