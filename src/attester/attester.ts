@@ -1,6 +1,7 @@
 /** The Client Attester: checks evidence, applies a policy, issues Client Attestations and revokes them. */
 import type { JsonWebKey, Signer } from '../core/signer.ts';
 import { AttestedError } from '../errors.ts';
+import { evidenceCheck } from '../evidence/index.ts';
 import { ATTESTER_PATHS } from '../evidence/protocol.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
 import { assertSafeUrl } from '../platform/http.ts';
@@ -89,7 +90,17 @@ export function createAttester(options: AttesterOptions): Attester {
 
   return {
     issuer,
-    handler: createHandler({ issuer, store, signers, challenges, policyOf, statusLists, log, now }),
+    handler: createHandler({
+      issuer,
+      store,
+      signers,
+      challenges,
+      policyOf,
+      checkOf: evidenceCheck,
+      statusLists,
+      log,
+      now,
+    }),
     async createEnrolmentToken({ clientId, ttl = 3600, instanceName }) {
       const policy = await policyOf(clientId);
       if (policy?.tokens !== true) {

@@ -4,11 +4,11 @@ import type { JsonObject } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
 import { keyStatementClaims } from '../core/storage.ts';
 import { AttestedError, type ErrorCode } from '../errors.ts';
-import { evidenceCheck } from '../evidence/index.ts';
 import type {
   AttestationAnswer,
   AttestationRequest,
   CheckedEvidence,
+  EvidenceCheck,
   EvidenceNextStep,
   NextStepAnswer,
 } from '../evidence/protocol.ts';
@@ -26,6 +26,8 @@ export interface AttesterParts {
   signers: SignerSet;
   challenges: Challenges;
   policyOf: PolicyReader;
+  /** The table of evidence kinds. */
+  checkOf: (kind: string) => EvidenceCheck | undefined;
   /** Undefined where attestations carry no status. */
   statusLists: StatusLists | undefined;
   log: AttesterLog;
@@ -69,11 +71,11 @@ export async function answerAttestationRequest(
 }
 
 async function checkEvidence(
-  { issuer, now }: AttesterParts,
+  { issuer, checkOf, now }: AttesterParts,
   { client_id, challenge, evidence }: AttestationRequest,
   kept: JsonObject | undefined,
 ): Promise<CheckedEvidence | EvidenceNextStep> {
-  const check = evidenceCheck(evidence.kind);
+  const check = checkOf(evidence.kind);
   if (check === undefined) throw denied('this attester does not know this kind of evidence');
   if (kept !== undefined && (kept.client_id !== client_id || kept.kind !== evidence.kind)) {
     throw new AttestedError('invalid_client_attestation', 'the challenge belongs to another conversation');
