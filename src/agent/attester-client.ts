@@ -1,0 +1,160 @@
+/** The instance's side of the conversation in evidence/protocol.ts. Nothing that is sent names a server (PRIV-3). */
+import { parseAttestation } from '../core/attestation.ts';
+import type { JsonObject } from '../core/json.ts';
+import { readPublicJwk, sameKey } from '../core/jwk.ts';
+import { readErrorCode } from '../core/oauth-errors.ts';
+import { type RevisionNumber, revisionOf } from '../core/revisions.ts';
+import type { Signer } from '../core/signer.ts';
+import type { KeyStorage } from '../core/storage.ts';
+import { AttestedError } from '../errors.ts';
+import { ATTESTER_PATHS, type AttestationRequest } from '../evidence/protocol.ts';
+import { proveSoftware } from '../evidence/software/prove.ts';
+import { assertSafeUrl, type FetchedJson, type FetchLike, fetchJson } from '../platform/http.ts';
+
+/** Where the attester is: its issuer URL, that with a fetch of its own, or the attester itself in this process. */
+export type AttesterLocation =
+  | string
+  | { url: string; fetch?: FetchLike }
+  | { issuer: string; handler(request: Request): Promise<Response> };
+
+export interface EvidenceInput {
+  /** The attester's issuer URL. */
+  attester: string;
+  clientId: string;
+  /** From the attester, used once. */
+  challenge: string;
+  enrolmentSigner: Signer;
+  instanceSigner: Signer;
+  storage: KeyStorage;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+}
+
+/** Makes the evidence for one attestation request. */
+export type ProveEvidence = (input: EvidenceInput) => Promise<AttestationRequest['evidence']>;
+
+/** Proof of possession of both keys: what every key backend can do. */
+export const softwareEvidence: ProveEvidence = ({ storage, ...input }) =>
+  proveSoftware({
+    ...input,
+    // hardware is never stated on the agent's own word: that takes the TPM's evidence
+    storage: storage === 'keychain' ? 'keychain' : 'software',
+  }) as Promise<unknown> as Promise<AttestationRequest['evidence']>;
+
+export interface AttesterClient {
+  /**
+   * Gets one attestation for one instance key.
+   *
+   * @returns the attestation and the seconds for which it is good from now
+   * @throws AttestedError `attester_refused` when the attester says no, `attester_unavailable` when it gives no usable answer
+   */
+  request(instance: Signer, enrolmentToken: string | undefined): Promise<{ attestation: string; lifetime: number }>;
+}
+
+export function openAttester(options: {
+  attester: AttesterLocation;
+  clientId: string;
+  enrolment: Signer;
+  storage: KeyStorage;
+  prove: ProveEvidence;
+  revision: RevisionNumber | undefined;
+  now: () => number;
+  /** Milliseconds for each exchange. */
+  timeout: number;
+}): AttesterClient {
+  const { clientId, enrolment, storage, prove, now, timeout } = options;
+  const { issuer, fetch } = locate(options.attester);
+  const base = issuer.replace(/\/$/, '');
+  const revision = revisionOf(options.revision);
+
+  const post = (path: string, body: object): Promise<FetchedJson> =>
+    fetchJson(
+      base + path,
+      { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) },
+      { fetch, timeout },
+    ).catch((cause: unknown) => {
+      throw new AttestedError('attester_unavailable', 'the client attester could not be reached', { cause });
+    });
+
+  async function challenge(): Promise<string> {
+    const answer = await post(ATTESTER_PATHS.challenge, {});
+    const value = answer.json?.challenge;
+    if (answer.status !== 200 || typeof value !== 'string' || value === '') throw failure(answer);
+    return value;
+  }
+
+  async function ask(instance: Signer, enrolmentToken: string | undefined): Promise<FetchedJson> {
+    const given = await challenge();
+    const evidence = await prove({
+      attester: issuer,
+      clientId,
+      challenge: given,
+      enrolmentSigner: enrolment,
+      instanceSigner: instance,
+      storage,
+      now,
+    });
+    const request: AttestationRequest = { client_id: clientId, challenge: given, evidence };
+    if (enrolmentToken !== undefined) request.enrolment_token = enrolmentToken;
+    return post(ATTESTER_PATHS.attestation, request);
+  }
+
+  return {
+    async request(instance, enrolmentToken) {
+      let answer = await ask(instance, enrolmentToken);
+      // the challenge may have run out while a slow key store was signing: once more, and no oftener
+      if (errorCode(answer) === 'use_attestation_challenge') answer = await ask(instance, enrolmentToken);
+      const attestation = answer.json?.attestation;
+      if (answer.status !== 200 || typeof attestation !== 'string') throw failure(answer);
+      return { attestation, lifetime: checkAnswer(attestation) };
+
+      function checkAnswer(text: string): number {
+        const seconds = Math.floor(now() / 1000);
+        try {
+          const parsed = parseAttestation(text, revision);
+          const own = readPublicJwk(instance.publicJwk, 'attester_unavailable', 'ATT-4');
+          if (parsed.clientId === clientId && sameKey(parsed.instanceKey, own)) {
+            // counted from iat where there is one: this machine's clock may differ from the attester's
+            const lifetime = parsed.exp - (parsed.iat ?? seconds);
+            if (lifetime > 0) return lifetime;
+          }
+        } catch (cause) {
+          throw new AttestedError('attester_unavailable', 'the client attester gave a malformed attestation', {
+            cause,
+          });
+        }
+        throw new AttestedError('attester_unavailable', 'the client attester gave an attestation for something else', {
+          rule: 'ATT-4',
+        });
+      }
+    },
+  };
+}
+
+function locate(attester: AttesterLocation): { issuer: string; fetch: FetchLike | undefined } {
+  if (typeof attester === 'string') return { issuer: assertIssuer(attester), fetch: undefined };
+  if ('url' in attester) return { issuer: assertIssuer(attester.url), fetch: attester.fetch };
+  return { issuer: attester.issuer, fetch: (input, init) => attester.handler(new Request(input, init)) };
+}
+
+function assertIssuer(url: string): string {
+  assertSafeUrl(url);
+  return url;
+}
+
+/** Errors of the attester that say "not you" rather than "not now"; everything else is worth another try. */
+function failure(answer: FetchedJson): AttestedError {
+  const { status } = answer;
+  const refused = status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429;
+  if (!refused) {
+    return new AttestedError('attester_unavailable', `the client attester gave no usable answer (status ${status})`);
+  }
+  const code = errorCode(answer);
+  // an OAuth error code is safe to repeat; whatever else the attester wrote is not ours to quote
+  const named = code !== undefined && /^[a-z_]{1,40}$/.test(code) ? `: ${code}` : '';
+  return new AttestedError('attester_refused', `the client attester refused this instance (status ${status}${named})`);
+}
+
+function errorCode(answer: { headers: Headers; json: JsonObject | undefined }): string | undefined {
+  return readErrorCode(answer.headers.get('www-authenticate'), answer.json);
+}

@@ -1,0 +1,11 @@
+/** `attested/agent`: the client instance. */
+export {
+  type Agent,
+  type AgentOptions,
+  createAgent,
+  type DpopSession,
+  type IdentityInfo,
+} from './agent.ts';
+export type { AttesterLocation, EvidenceInput, ProveEvidence } from './attester-client.ts';
+export type { TrackingMode } from './tracking.ts';
+export type { AgentWarning, AgentWarningCode, WarningListener } from './warnings.ts';

@@ -1,0 +1,111 @@
+/** Metadata documents of servers, fetched from the servers themselves (RFC 8414, RFC 9728; META-4, META-6). */
+import type { JsonObject } from '../core/json.ts';
+import { readServerNeeds, type ServerNeeds } from '../core/metadata.ts';
+import { AttestedError } from '../errors.ts';
+import { assertSafeUrl, type FetchLike, fetchJson } from '../platform/http.ts';
+
+export interface ServerDocument {
+  role: 'as' | 'rs';
+  /** Issuer identifier or resource identifier, exactly as the document writes it: the PoP's audience. */
+  id: string;
+  needs: ServerNeeds;
+  /** Every endpoint that the document names, without query and fragment. */
+  endpoints: ReadonlySet<string>;
+  metadata: JsonObject;
+}
+
+export interface MetadataFetch {
+  fetch: FetchLike | undefined;
+  /** Milliseconds. */
+  timeout: number;
+}
+
+/**
+ * Fetches an authorization server's metadata from its issuer identifier, and from nowhere else.
+ *
+ * @throws AttestedError `metadata_mismatch` when the document speaks for another issuer, `server_unsupported` when there
+ *   is none, `http_*` when the server cannot be reached
+ */
+export async function fetchIssuer(issuer: string, { fetch, timeout }: MetadataFetch): Promise<ServerDocument> {
+  for (const url of issuerDocumentUrls(assertSafeUrl(issuer))) {
+    const { status, json } = await fetchJson(url, { method: 'GET' }, { fetch, timeout });
+    if (status >= 500) throw new AttestedError('http_failed', `${new URL(url).origin} failed with status ${status}`);
+    if (status !== 200 || json === undefined) continue;
+    if (json.issuer !== issuer) {
+      throw new AttestedError('metadata_mismatch', 'the metadata at the issuer is for another issuer', {
+        rule: 'META-6',
+      });
+    }
+    return { role: 'as', id: issuer, needs: readServerNeeds(json), endpoints: endpointsOf(json), metadata: json };
+  }
+  throw new AttestedError('server_unsupported', 'the authorization server publishes no metadata', { rule: 'META-4' });
+}
+
+/** RFC 8414 §3.1 with the path moved behind the well-known part, then the places of OpenID Connect Discovery. */
+function issuerDocumentUrls({ origin, pathname }: URL): string[] {
+  const path = pathname === '/' ? '' : pathname.replace(/\/$/, '');
+  return [
+    ...new Set([
+      `${origin}/.well-known/oauth-authorization-server${path}`,
+      `${origin}${path}/.well-known/openid-configuration`,
+      `${origin}/.well-known/openid-configuration${path}`,
+    ]),
+  ];
+}
+
+export const RESOURCE_WELL_KNOWN = '/.well-known/oauth-protected-resource';
+
+/**
+ * Fetches a protected resource's metadata from where its 401 says it is. Only the resource's own origin may say so, and
+ * the document must cover the URL that was asked for, so that no resource speaks for another (RFC 9728 §3.3).
+ */
+export async function fetchResource(location: string, asked: URL, limits: MetadataFetch): Promise<ServerDocument> {
+  if (assertSafeUrl(location).origin !== asked.origin) {
+    throw new AttestedError('metadata_mismatch', 'the resource points to metadata on another origin', {
+      rule: 'META-6',
+    });
+  }
+  const { status, json } = await fetchJson(location, { method: 'GET' }, limits);
+  const document = status === 200 && json !== undefined ? readResource(json) : undefined;
+  if (document === undefined || !covers(document.id, asked)) {
+    throw new AttestedError('metadata_mismatch', "the resource's metadata is for another resource", { rule: 'META-6' });
+  }
+  return document;
+}
+
+/** Reads a protected resource's document; undefined when it names no usable resource. */
+export function readResource(json: JsonObject): ServerDocument | undefined {
+  const { resource } = json;
+  if (typeof resource !== 'string') return undefined;
+  try {
+    assertSafeUrl(resource);
+  } catch {
+    return undefined;
+  }
+  return { role: 'rs', id: resource, needs: readServerNeeds(json), endpoints: endpointsOf(json), metadata: json };
+}
+
+/** Does a resource identifier cover a URL: same origin, and the identifier's path as whole segments of the URL's? */
+export function covers(resource: string, url: URL): boolean {
+  const { origin, pathname } = new URL(resource);
+  const prefix = pathname.endsWith('/') ? pathname : `${pathname}/`;
+  return url.origin === origin && `${url.pathname}/`.startsWith(prefix);
+}
+
+/** A URL as endpoints are compared: without query and fragment. */
+export function bare(url: URL): string {
+  return url.origin + url.pathname;
+}
+
+function endpointsOf(metadata: JsonObject): Set<string> {
+  const found = new Set<string>();
+  for (const [name, value] of Object.entries(metadata)) {
+    if (!name.endsWith('_endpoint') || typeof value !== 'string') continue;
+    try {
+      found.add(bare(assertSafeUrl(value)));
+    } catch {
+      // an endpoint without TLS is no endpoint for us: a request to it is then refused like one to a stranger
+    }
+  }
+  return found;
+}
