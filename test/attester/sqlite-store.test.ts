@@ -87,12 +87,17 @@ describe('sqlite attester store', () => {
   test('two processes race for the same challenges and tokens: each goes to exactly one', async () => {
     const path = newPath();
     const store = sqliteStore(path);
-    const count = 40;
+    const count = 100;
     for (let n = 0; n < count; n++) {
       await store.putChallenge({ hash: `c${n}`, expiresAt: NOW + 60 }, { now: NOW, max: 1000 });
       await store.putToken({ hash: `t${n}`, clientId: 'client', name: undefined, expiresAt: NOW + 60 }, NOW);
     }
-    const race = (me: string) => `for (let n = 0; n < ${count}; n++) {
+    // each waits for the other, so that they do meet
+    const race = (me: string) => `
+      import { existsSync, writeFileSync } from 'node:fs';
+      writeFileSync('${path}.${me}', '');
+      while (!existsSync('${path}.a') || !existsSync('${path}.b'));
+      for (let n = 0; n < ${count}; n++) {
       const taken = await store.takeChallenge('c' + n, ${NOW});
       const { issued } = await store.issue({ ...request(n), enrolmentThumbprint: '${me}' + n, newInstanceId: '${me}' + n,
         instanceThumbprint: 'key-${me}' + n, indexes: [${me === 'a' ? 0 : 1000} + n] });
@@ -153,6 +158,14 @@ describe('sqlite attester store', () => {
     }
   });
 
+  test.skipIf(process.platform === 'win32')('a file that others could read is closed to them', async () => {
+    const path = newPath();
+    mkdirSync(join(path, '..'));
+    writeFileSync(path, '', { mode: 0o644 });
+    await sqliteStore(path).close();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
   test('a step that another process holds up fails as store_unavailable, and works afterwards', async () => {
     const path = newPath();
     const store = sqliteStore({ path, busyTimeout: 50 });
@@ -170,14 +183,6 @@ describe('sqlite attester store', () => {
     ['is not a database', (path: string) => writeFileSync(path, 'x'.repeat(5000))],
     ['is a directory', (path: string) => mkdirSync(path)],
     [
-      'is of a newer version',
-      (path: string) => {
-        const database = new DatabaseSync(path);
-        database.exec('PRAGMA user_version = 99');
-        database.close();
-      },
-    ],
-    [
       'has the version but not the tables',
       (path: string) => {
         const database = new DatabaseSync(path);
@@ -190,6 +195,16 @@ describe('sqlite attester store', () => {
     mkdirSync(join(path, '..'));
     make(path);
     expect(() => sqliteStore(path)).toThrow(expect.objectContaining({ code: 'store_unavailable' }));
+  });
+
+  test('a file of a newer version is refused and left as it is', async () => {
+    const path = newPath();
+    await sqliteStore(path).close();
+    const database = new DatabaseSync(path);
+    database.exec('PRAGMA user_version = 99');
+    expect(() => sqliteStore(path)).toThrow(expect.objectContaining({ code: 'store_unavailable' }));
+    expect(database.prepare('PRAGMA user_version').get()).toEqual({ user_version: 99 });
+    database.close();
   });
 
   test('loading the package does not load node:sqlite, so nothing warns about it unasked', async () => {

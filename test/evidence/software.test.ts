@@ -1,3 +1,4 @@
+import { sign } from 'node:crypto';
 import fc from 'fast-check';
 import { base64url, decodeJwt, decodeProtectedHeader, SignJWT } from 'jose';
 import { describe, expect, test } from 'vitest';
@@ -92,6 +93,25 @@ describe('software evidence', () => {
       async () => {
         const { enrolment_proof, key_proof } = await prove();
         return { kind: 'software', enrolment_proof: key_proof, key_proof: enrolment_proof };
+      },
+    ],
+    [
+      'the two proofs exchanged, where neither claims a storage',
+      async () => {
+        const { enrolment_proof, key_proof } = await forged({ claims: { storage: undefined } });
+        return { kind: 'software', enrolment_proof: key_proof, key_proof: enrolment_proof } as JsonObject;
+      },
+    ],
+    [
+      'an elliptic signature under the name of an RSA algorithm',
+      async () => {
+        const key = generatePrivateKey('ES256');
+        const signer: Signer = {
+          ...signerOf(key, 'ES256'),
+          alg: 'RS256',
+          sign: async (data) => sign('sha256', data, key),
+        };
+        return prove({ instanceSigner: signer });
       },
     ],
     ['one proof in both places', async () => ({ ...(await prove()), key_proof: (await prove()).enrolment_proof })],
