@@ -35,6 +35,9 @@ const order: readonly KeyBackend[] = ['tpm', 'keychain', 'software'];
  * others. `software` with a `directory` keeps keys in files, encrypted under the passphrase or, without one, under a secret
  * of this machine; without a `directory` it keeps them in memory.
  *
+ * What files protect against: other users (by their mode) and whoever gets a copy of the directory, such as a backup. Under a
+ * passphrase also whoever gets the whole disk, as far as he cannot guess it. Not: programs that run as the same user.
+ *
  * @throws AttestedError
  *   `invalid_argument` for options that are unusable or contradict each other;
  *   `key_store_unavailable` when the place cannot be used: not in this version, no permission, wrong owner, disk full;

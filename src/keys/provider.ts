@@ -34,7 +34,10 @@ export interface KeyProvider {
   /** All keys, by label. */
   listKeys(): Promise<KeyInfo[]>;
 
-  /** Destroys a key; false when there was none. Its signers fail from then on with `key_not_found`. */
+  /**
+   * Destroys a key; false when there was none. This provider's signers of it fail from then on with `key_not_found`; those
+   * that another process holds do so when that process next asks for the label, or closes.
+   */
   deleteKey(label: string): Promise<boolean>;
 
   /** Releases what the provider holds. Its signers and methods fail from then on with `key_store_unavailable`. */

@@ -79,7 +79,7 @@ describe('key files', () => {
     ['truncated', async (file) => truncate(file, (await stat(file)).size >> 1)],
     ['one byte short of its last brace', async (file) => truncate(file, (await stat(file)).size - 2)],
     ['followed by other bytes', async (file) => writeFile(file, `${await readFile(file, 'utf8')}{}`)],
-    ['larger than any key file', (file) => writeFile(file, ' '.repeat(70_000))],
+    ['larger than any key file', async (file) => writeFile(file, (await readFile(file, 'utf8')) + ' '.repeat(70_000))],
     ['not UTF-8', (file) => writeFile(file, Buffer.from([0xff, 0xfe]))],
     ['of a later version', edit((json) => Object.assign(json, { version: 2 }))],
     ['with a member of no known meaning', edit((json) => Object.assign(json, { more: 1 }))],
@@ -142,9 +142,28 @@ describe('key files', () => {
     const keys = await open();
     await keys.createKey({ label: 'a key', alg: 'PS256' });
     const [file] = await keyFilesIn(place.store);
-    await keys.close();
     await edit((json) => Object.assign(part(json, 'public'), { alg: 'RS256' }))(file!);
+    // neither where the key is in memory already, nor where it is not
+    expect(await refusal(keys.getKey('a key'))).toMatchObject({ code: 'key_store_corrupt' });
     expect(await refusal((await open()).getKey('a key'))).toMatchObject({ code: 'key_store_corrupt' });
+  });
+
+  test('a signature that is asked for while its key is deleted does not bring the key back', async () => {
+    const keys = await open();
+    for (let round = 0; round < 6; round++) {
+      const signer = await keys.createKey({ label: 'a key' });
+      let deleting = true;
+      const deletion = keys.deleteKey('a key').finally(() => {
+        deleting = false;
+      });
+      const attempts: Promise<unknown>[] = [];
+      while (deleting) {
+        attempts.push(signer.sign(data).catch((error: AttestedError) => expect(error.code).toBe('key_not_found')));
+        await new Promise(setImmediate);
+      }
+      await Promise.all([deletion, ...attempts]);
+      expect(await refusal(signer.sign(data))).toMatchObject({ code: 'key_not_found' });
+    }
   });
 
   test('a damaged key can be deleted, and its label used again', async () => {
@@ -231,7 +250,7 @@ describe('permissions', () => {
     if (isRoot) await chown(file, 65_534, 65_534);
     const keys = await open();
     // where a file cannot be given away, we pretend to be somebody else instead
-    if (!isRoot) vi.spyOn(process as { geteuid: () => number }, 'geteuid').mockReturnValue(65_534);
+    if (!isRoot) vi.spyOn(process as { geteuid: () => number }, 'geteuid').mockReturnValue(process.getuid!() + 1);
     const error = await refusal(keys.getKey('a key'));
     expect(error.code).toBe('key_store_unavailable');
     expect(error.message).toContain('belongs to another user');

@@ -7,6 +7,7 @@ import { encodeBase64url, utf8 } from '../../core/bytes.ts';
 import type { JsonObject } from '../../core/json.ts';
 import { equalInConstantTime, sha256Base64url } from '../../platform/crypto.ts';
 import { isScryptLog2N } from '../options.ts';
+import { unavailable } from './faults.ts';
 import { readJsonFile, writeJsonFile } from './json-file.ts';
 import { MACHINE_SOURCES, type MachineSource } from './machine-secret.ts';
 
@@ -100,7 +101,7 @@ function stretch({ log2N, salt }: ScryptDerivation, secret: Uint8Array): Promise
   const N = 2 ** log2N;
   return new Promise((resolve, reject) => {
     scrypt(secret, salt, KEY_BYTES, { N, r: 8, p: 1, maxmem: 2 * 128 * 8 * N }, (error, key) => {
-      if (error) reject(error);
+      if (error) reject(unavailable('scrypt did not get the memory that it needs', error));
       else resolve(key);
     });
   });

@@ -19,7 +19,7 @@ import {
 } from './header.ts';
 import { isKeyFileName } from './key-file.ts';
 import { withDirectoryLock } from './lock.ts';
-import { chooseMachineSecret, type Machine, readMachineSecret } from './machine-secret.ts';
+import { chooseMachineSecret, type Machine, type MachineSource, readMachineSecret } from './machine-secret.ts';
 
 /** Below the directory that the user names, which others of our files may share. */
 const SUBDIRECTORY = 'software-keys';
@@ -63,7 +63,7 @@ async function openExisting(
   if (isRootOf(header, root)) return { directory, root, derivation };
   if (derivation.name === 'scrypt') throw wrongSecret(`the passphrase is not the one that ${directory} was made with`);
   if (derivation.source === 'given') throw wrongSecret(`machineSecret is not the one that ${directory} was made with`);
-  throw otherMachine(directory);
+  throw otherMachine(directory, derivation.source, machine);
 }
 
 async function makeStore(directory: string, options: OpenKeysOptions, machine: Machine): Promise<OpenedStore> {
@@ -122,14 +122,15 @@ async function secretFor(
     );
   }
   const secret = await readMachineSecret(wanted, machine);
-  if (secret === undefined) throw otherMachine(directory);
+  if (secret === undefined) throw otherMachine(directory, wanted, machine);
   return secret;
 }
 
-function otherMachine(directory: string): AttestedError {
+function otherMachine(directory: string, source: MachineSource, { secretFile }: Machine): AttestedError {
+  const unless = source === 'machine-id' ? "this one's id was changed" : `${secretFile} was lost or replaced`;
   return wrongSecret(
-    `the keys in ${directory} were made on another machine (or this one's id was changed) and cannot be opened here; ` +
-      'an agent needs keys of its own on each machine',
+    `the keys in ${directory} were made on another machine (unless ${unless}) and cannot be opened here; ` +
+      'an agent needs keys of its own on each machine, and in a container a passphrase or machineSecret from outside',
   );
 }
 
