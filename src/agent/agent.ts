@@ -172,13 +172,17 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     async buildProof({ htm, htu, accessToken, nonce }) {
       const url = new URL(htu);
       const bound = accessToken === undefined ? undefined : artifacts.of(accessToken);
+      // without a token it is the proof for a token request, which the hook has just authenticated
+      const last = bound === undefined ? authenticator.lastAt(bare(url)) : undefined;
       const identity =
-        (bound === undefined ? undefined : await identities.byLabel(bound.label)) ??
-        authenticator.lastAt(bare(url)) ??
+        (bound === undefined ? last?.identity : await identities.byLabel(bound.label)) ??
         (await identities.current(tracking === 'separate' ? scopeOf(url.origin) : SHARED_SCOPE));
-      await parts.guard.show(identity, bound?.audience ?? identity.scope);
-      const target = { method: htm.toUpperCase(), url: url.href, nonce: nonce ?? servers.nonceAt(url), accessToken };
-      return proofs.dpop(identity, target);
+      const audience = bound?.audience ?? last?.audience ?? scopeOf(url.origin);
+      await parts.guard.show(identity, audience);
+      const server = last?.demand?.method === 'dpop_combined' ? last.demand.server : undefined;
+      const latest = nonce ?? server?.nonce ?? servers.nonceAt(url);
+      const target = { method: htm.toUpperCase(), url: url.href, nonce: latest, accessToken };
+      return proofs.dpop(identity, target, server, audience);
     },
     observeNonce: (response, url) => servers.observe(new URL(url), response.headers),
   };

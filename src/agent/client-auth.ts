@@ -6,8 +6,9 @@ import { AttestedError } from '../errors.ts';
 import type { Artifacts } from './artifacts.ts';
 import type { Attestations } from './attestations.ts';
 import { BoundedMap } from './bounded.ts';
-import { type Identities, type Identity, SHARED_SCOPE, scopeOf } from './identity.ts';
-import { present } from './present.ts';
+import { type Identities, SHARED_SCOPE, scopeOf } from './identity.ts';
+import { bare } from './metadata.ts';
+import { type Presentation, present } from './present.ts';
 import type { Proofs } from './proofs.ts';
 import type { Server, Servers } from './servers.ts';
 import type { TrackingGuard, TrackingMode } from './tracking.ts';
@@ -42,8 +43,8 @@ export interface ClientAuthenticator {
     issuer: string,
     registered?: PopMethod | undefined,
   ): Promise<void>;
-  /** The identity that authenticated last at an endpoint. */
-  lastAt(endpoint: string): Identity | undefined;
+  /** What was presented last at an endpoint. */
+  lastAt(endpoint: string): Presentation | undefined;
 }
 
 /** Parameters and fields of other client authentication methods: RFC 6749 §2.3 allows one method per request. */
@@ -53,7 +54,7 @@ const MAX_ENDPOINTS = 256;
 
 export function openClientAuth(parts: AgentParts): ClientAuthenticator {
   const { clientId, identities, servers, proofs, guard, artifacts } = parts;
-  const last = new BoundedMap<string, Identity>(MAX_ENDPOINTS);
+  const last = new BoundedMap<string, Presentation>(MAX_ENDPOINTS);
 
   return {
     async authenticate(headers, params, issuer, registered) {
@@ -70,17 +71,13 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
       for (const audience of audiences) await guard.show(identity, audience);
 
       const audience = audiences[0] as string;
-      await present(
-        headers,
-        { identity, audience, demand: { server, method }, dpop: false, accessToken: undefined },
-        { method: 'POST', url: new URL(endpoint) },
-        parts,
-      );
+      const presentation = { identity, audience, demand: { server, method }, dpop: false, accessToken: undefined };
+      await present(headers, presentation, { method: 'POST', url: new URL(endpoint) }, parts);
       if (/^basic /i.test(headers.get('authorization') ?? '')) headers.delete('authorization');
       for (const name of OTHER_METHODS) params.delete(name);
       params.set('client_id', clientId);
       artifacts.noteRequest(params, identity.label, audience);
-      last.set(endpoint, identity);
+      last.set(bare(new URL(endpoint)), presentation);
     },
     lastAt: (endpoint) => last.get(endpoint),
   };
