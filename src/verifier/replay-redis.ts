@@ -28,14 +28,14 @@ export function redisReplay(client: RedisClient, options: RedisReplayOptions = {
       const key = prefix + sha256Base64url(`${instance} ${jti}`);
       // one second more than the window, so that rounding never forgets early
       const milliseconds = Math.max(1, expiresAt - now + 1) * 1000;
-      const answer = positional
-        ? set(key, '1', 'PX', milliseconds, 'NX')
-        : set(key, '1', { NX: true, PX: milliseconds });
       let timer: NodeJS.Timeout | undefined;
       const late = new Promise<never>((_, reject) => {
         timer = setTimeout(() => reject(new Error('no answer in time')), timeout);
       });
       try {
+        const answer = positional
+          ? set(key, '1', 'PX', milliseconds, 'NX')
+          : set(key, '1', { NX: true, PX: milliseconds });
         return (await Promise.race([answer, late])) === 'OK';
       } catch (cause) {
         throw new AttestedError('temporarily_unavailable', 'the replay store does not answer', {

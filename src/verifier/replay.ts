@@ -61,11 +61,13 @@ export function memoryReplay({ maxEntries = 1_000_000 }: { maxEntries?: number }
       if (live >= maxEntries) {
         throw new AttestedError('temporarily_unavailable', 'the replay memory is full', { rule: 'IMPL-4' });
       }
+      // a bucket is kept until its very last second is outside the window: what is dropped is refused from then on
+      const bucketEnds = expiresAt - createdAt + (number + 1) * BUCKET;
       const bucket = buckets.get(number);
-      if (bucket === undefined) buckets.set(number, { ids: new Set([id]), expiresAt });
+      if (bucket === undefined) buckets.set(number, { ids: new Set([id]), expiresAt: bucketEnds });
       else {
         bucket.ids.add(id);
-        bucket.expiresAt = Math.max(bucket.expiresAt, expiresAt);
+        bucket.expiresAt = Math.max(bucket.expiresAt, bucketEnds);
       }
       live++;
       return true;

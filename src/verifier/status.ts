@@ -1,6 +1,7 @@
 /** Revocation by Token Status List: fetched from the attester's own origin, verified with the attester's own keys. */
 import { promisify } from 'node:util';
 import { inflate } from 'node:zlib';
+import type { JoseHeader } from '../core/jwt.ts';
 import { parseStatusListToken, type StatusReference, statusAt } from '../core/status-list.ts';
 import { AttestedError } from '../errors.ts';
 import { verifySignature } from '../platform/crypto.ts';
@@ -34,6 +35,8 @@ interface StatusList {
 const MAX_TOKEN = 1024 * 1024;
 const MAX_LIST = 4 * 1024 * 1024;
 const MAX_LISTS = 64;
+/** So long a list that could not be renewed serves before the next try, milliseconds: requests do not wait meanwhile. */
+const RETRY_AFTER = 30_000;
 const RULE = 'Token Status List §8.3';
 const inflateBounded = promisify(inflate);
 
@@ -73,12 +76,22 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
     now: number,
   ): Promise<boolean> {
     for (const source of trust) {
-      for (const candidate of await source.find(token.header, now)) {
+      for (const candidate of await candidatesOf(source, token.header, now)) {
         const same = candidate.attester === attester;
         if (same && verifySignature(token.header.alg, candidate.key, token.signingInput, token.signature)) return true;
       }
     }
     return false;
+  }
+
+  /** Another attester that cannot be reached, or finds fault with a header that is not for it, says nothing about this list. */
+  async function candidatesOf(source: TrustSource, header: JoseHeader, now: number): Promise<TrustedKey[]> {
+    try {
+      return await source.find(header, now);
+    } catch (error) {
+      if (error instanceof AttestedError) return [];
+      throw error;
+    }
   }
 
   /** The current list: from memory while it is fresh, else fetched, once however many ask. */
@@ -101,8 +114,10 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
             known !== undefined &&
             now < known.expiresAt &&
             (error as AttestedError).code === 'temporarily_unavailable'
-          )
+          ) {
+            known.refreshAt = Math.min(now + RETRY_AFTER, known.expiresAt);
             return known;
+          }
           throw error;
         })
         .finally(() => pending.delete(id));

@@ -45,6 +45,8 @@ export function remoteJwks(url: string, options: RemoteJwksOptions = {}): TrustS
       }
       const trusted = { attester: options.attester ?? url, clients, statusOrigins: [origin] };
       const keys = json.keys.filter((key) => isJsonObject(key)) as JsonWebKey[];
+      // attestations remembered with a key of the old set have to be judged by the new one
+      for (const { trusted } of entries ?? []) trusted.validUntil = now;
       entries = importJwks(keys, { ...trusted, validUntil: now + cacheFor }, true);
       fetchedAt = now;
       failure = undefined;
@@ -78,7 +80,8 @@ export function remoteJwks(url: string, options: RemoteJwksOptions = {}): TrustS
         });
       }
       const found = selectKeys(entries, header);
-      if (found.length > 0 || !cooledDown()) return found;
+      // a fetch that somebody else's new kid has started is worth waiting for
+      if (found.length > 0 || (pending === undefined && !cooledDown())) return found;
       await refresh(now);
       return selectKeys(entries, header);
     },

@@ -11,7 +11,7 @@ import {
   KeyUsageFlags,
 } from '@peculiar/asn1-x509';
 import { keyFits } from '../../core/algorithms.ts';
-import { readPublicJwk } from '../../core/jwk.ts';
+import { type PublicJwk, readPublicJwk } from '../../core/jwk.ts';
 import type { JoseHeader } from '../../core/jwt.ts';
 import { AttestedError } from '../../errors.ts';
 import { clientSet, type TrustedKey, type TrustOptions, type TrustSource } from './source.ts';
@@ -51,8 +51,8 @@ export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptio
 
   function chainOf(header: JoseHeader): ReadCertificate[] {
     const texts = header.x5c;
-    if (!Array.isArray(texts) || texts.length === 0 || texts.length > MAX_CHAIN) {
-      throw refused(`must be a list of one to ${MAX_CHAIN} certificates`);
+    if (!Array.isArray(texts) || texts.length === 0 || texts.length > MAX_CHAIN || !texts.every(isBase64)) {
+      throw refused(`must be a list of one to ${MAX_CHAIN} certificates in base64`);
     }
     const id = texts.join(' ');
     const known = remembered.get(id);
@@ -73,8 +73,7 @@ export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptio
         }
       }
       const leaf = (chain[0] as ReadCertificate).x509;
-      const jwk = readPublicJwk(leaf.publicKey.export({ format: 'jwk' }));
-      if (!keyFits(header.alg, jwk)) throw refused('has a leaf whose key does not fit the algorithm');
+      if (!keyFits(header.alg, leafJwk(leaf))) throw refused('has a leaf whose key does not fit the algorithm');
       const trusted: TrustedKey = {
         key: leaf.publicKey,
         attester: attester ?? leaf.subject,
@@ -88,10 +87,9 @@ export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptio
 }
 
 /** Leaf to anchor, anchor included. @throws AttestedError `invalid_client_attestation` */
-function verifiedChain(texts: readonly unknown[], roots: readonly ReadCertificate[]): ReadCertificate[] {
+function verifiedChain(texts: readonly string[], roots: readonly ReadCertificate[]): ReadCertificate[] {
   const chain = texts.map((text) => {
-    const certificate =
-      typeof text === 'string' && isBase64(text) ? readCertificate(Buffer.from(text, 'base64')) : undefined;
+    const certificate = readCertificate(Buffer.from(text, 'base64'));
     if (certificate === undefined) throw refused('holds something that is not a certificate');
     return certificate;
   });
@@ -115,6 +113,17 @@ function verifiedChain(texts: readonly unknown[], roots: readonly ReadCertificat
   if (chain.some(({ criticalUnknown }) => criticalUnknown))
     throw refused('has a critical extension that is not understood');
   return chain;
+}
+
+/** Of key types that JWK has no name for (DSA, RSASSA-PSS) Node gives no JWK but throws. */
+function leafJwk(leaf: X509Certificate): PublicJwk {
+  let jwk: unknown;
+  try {
+    jwk = leaf.publicKey.export({ format: 'jwk' });
+  } catch {
+    throw refused('has a leaf with a key of an unsupported type');
+  }
+  return readPublicJwk(jwk);
 }
 
 function isIssuedBy(subject: ReadCertificate, issuer: ReadCertificate): boolean {
@@ -150,8 +159,8 @@ function readCertificate(input: string | Uint8Array): ReadCertificate | undefine
 }
 
 /** Standard base64 of RFC 7515 §4.1.6: not base64url, no white space. */
-function isBase64(text: string): boolean {
-  return text.length % 4 === 0 && /^[A-Za-z0-9+/]+={0,2}$/.test(text);
+function isBase64(text: unknown): text is string {
+  return typeof text === 'string' && text.length % 4 === 0 && /^[A-Za-z0-9+/]+={0,2}$/.test(text);
 }
 
 function refused(why: string): AttestedError {
