@@ -82,7 +82,7 @@ export interface LoopbackServer {
 export type Handler = (request: Seen, response: ServerResponse) => unknown;
 
 /** A server that records what reaches it, and is closed when the test ends. */
-export async function listen(handler: Handler | ((origin: string) => Handler)): Promise<LoopbackServer> {
+export async function listen(handlerAt: (origin: string) => Handler): Promise<LoopbackServer> {
   const seen: Seen[] = [];
   let handle: Handler | undefined;
   const server = createServer(async (request, response) => {
@@ -93,7 +93,7 @@ export async function listen(handler: Handler | ((origin: string) => Handler)): 
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  handle = handler.length === 1 ? (handler as (origin: string) => Handler)(origin) : (handler as Handler);
+  handle = handlerAt(origin);
   onTestFinished(() => {
     server.close();
     server.closeAllConnections();
@@ -240,3 +240,39 @@ export function shown(seen: Seen): {
   const cnf = attestation?.cnf as { jwk: { x: unknown } } | undefined;
   return { attestation, pop: read('oauth-client-attestation-pop'), dpop: read('dpop'), key: cnf?.jwk.x };
 }
+
+/** An authorization server that says and does what the test wants. */
+export async function startFakeAs(
+  answer: Handler,
+  metadata: (origin: string) => Record<string, unknown> = () => ({}),
+): Promise<LoopbackServer & { issuer: string }> {
+  const server = await listen((origin: string) => (request, response) => {
+    if (request.path !== '/.well-known/oauth-authorization-server') return answer(request, response);
+    return json(response, {
+      issuer: origin,
+      token_endpoint: `${origin}/token`,
+      token_endpoint_auth_methods_supported: ['attest_jwt_client_auth'],
+      ...metadata(origin),
+    });
+  });
+  return { ...server, issuer: server.origin };
+}
+
+/** A protected resource: metadata at the well-known place, `answer` for everything else. */
+export async function startFakeRs(
+  answer: (origin: string) => Handler,
+  metadata: (origin: string) => Record<string, unknown> = () => ({}),
+): Promise<LoopbackServer & { resource: string; metadataUrl: string }> {
+  const server = await listen((origin: string) => (request, response) => {
+    if (request.path !== '/.well-known/oauth-protected-resource/mcp') return answer(origin)(request, response);
+    return json(response, {
+      resource: `${origin}/mcp`,
+      client_attestation_pop_methods_supported: ['attestation_pop_jwt', 'dpop_combined'],
+      ...metadata(origin),
+    });
+  });
+  const metadataUrl = `${server.origin}/.well-known/oauth-protected-resource/mcp`;
+  return { ...server, resource: `${server.origin}/mcp`, metadataUrl };
+}
+
+export const asked = (server: LoopbackServer, path: string): Seen[] => server.seen.filter((one) => one.path === path);

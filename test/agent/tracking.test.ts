@@ -1,0 +1,197 @@
+/** One server must not recognise the agent of another. */
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { openKeys } from '../../src/keys/index.ts';
+import { expectRefusal } from '../support/errors.ts';
+import { asked, json, newAgent, newAttester, shown, startFakeAs, startFakeRs, tokenRequest } from './support.ts';
+
+const A = 'https://a.example/mcp';
+const B = 'https://b.example/mcp';
+
+async function directory(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'attested-agent-'));
+  onTestFinished(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+const bearer = () => startFakeAs((_request, response) => json(response, { access_token: 'a', token_type: 'Bearer' }));
+
+describe('separate identities', () => {
+  test('PRIV-1: each resource has its own key and attestation, also at one authorization server; an issuer has its own', async () => {
+    const [as, other] = [await bearer(), await bearer()];
+    const { agent, warnings } = await newAgent();
+    await tokenRequest(agent, as.issuer, { resource: A });
+    await tokenRequest(agent, as.issuer, { resource: B });
+    await tokenRequest(agent, as.issuer);
+    await tokenRequest(agent, other.issuer);
+    await tokenRequest(agent, as.issuer, { resource: A });
+    const requests = [...asked(as, '/token'), ...asked(other, '/token')];
+    const keys = requests.map((request) => shown(request).key);
+    expect(new Set(keys).size).toBe(4);
+    expect(keys[3]).toBe(keys[0]);
+    expect(new Set(requests.map(({ headers }) => headers['oauth-client-attestation'])).size).toBe(4);
+    expect(warnings).toEqual([]);
+    expect(agent.identities().map(({ server }) => server)).toEqual([A, B, `${as.issuer}/`, `${other.issuer}/`]);
+  });
+
+  test('PRIV-1: an authorization server and the resource of its token see one key: the token links them anyway', async () => {
+    const rs = await startFakeRs(() => (_request, response) => json(response, {}));
+    const as = await startFakeAs((_request, response) => json(response, { access_token: 'tok', token_type: 'DPoP' }));
+    const { agent, warnings } = await newAgent();
+    await agent.fetch(rs.metadataUrl);
+    await tokenRequest(agent, as.issuer, { resource: rs.resource });
+    await agent.fetch(rs.resource, { headers: { authorization: 'Bearer tok' } });
+    expect(shown(asked(rs, '/mcp')[0]!).key).toBe(shown(asked(as, '/token')[0]!).key);
+    expect(warnings).toEqual([]);
+  });
+
+  test('PRIV-2: a token without a resource that is used at two resources links them: a warning names both', async () => {
+    const resources = [
+      await startFakeRs(() => (_request, response) => json(response, {})),
+      await startFakeRs(() => (_request, response) => json(response, {})),
+    ];
+    const as = await startFakeAs((_request, response) => json(response, { access_token: 'tok', token_type: 'DPoP' }));
+    const { agent, warnings } = await newAgent();
+    await tokenRequest(agent, as.issuer);
+    for (const { metadataUrl, resource } of resources) {
+      await agent.fetch(metadataUrl);
+      await agent.fetch(resource, { headers: { authorization: 'Bearer tok' } });
+    }
+    expect(warnings).toMatchObject([{ code: 'tracking', servers: resources.map(({ resource }) => resource) }]);
+  });
+});
+
+describe('a shared identity', () => {
+  test('PRIV-2: mode warn: before the second server sees the key, a warning names both and the key; once', async () => {
+    const as = await bearer();
+    const { agent, warnings } = await newAgent({ tracking: 'warn' });
+    await tokenRequest(agent, as.issuer, { resource: A });
+    await tokenRequest(agent, as.issuer, { resource: A });
+    expect(warnings).toEqual([]);
+    const before = asked(as, '/token').length;
+    agent.onWarning(() => expect(asked(as, '/token')).toHaveLength(before));
+    await tokenRequest(agent, as.issuer, { resource: B });
+    await tokenRequest(agent, as.issuer, { resource: B });
+    const [{ thumbprint } = { thumbprint: '' }, ...others] = agent.identities();
+    expect(others).toEqual([]);
+    expect(warnings).toEqual([{ code: 'tracking', message: expect.stringContaining(A), servers: [A, B], thumbprint }]);
+    expect(warnings[0]?.message).toContain(B);
+  });
+
+  test('PRIV-2: mode refuse: the second server gets nothing, the first keeps working', async () => {
+    const as = await bearer();
+    const { agent } = await newAgent({ tracking: 'refuse' });
+    await tokenRequest(agent, as.issuer, { resource: A });
+    const { message } = await expectRefusal(() => tokenRequest(agent, as.issuer, { resource: B }), {
+      code: 'tracking_refused',
+      rule: 'PRIV-2',
+    });
+    expect(message).toContain(A);
+    expect(message).toContain(B);
+    expect(asked(as, '/token')).toHaveLength(1);
+    expect((await tokenRequest(agent, as.issuer, { resource: A })).status).toBe(200);
+  });
+
+  test('PRIV-2: of two first requests at once, one is refused', async () => {
+    const as = await bearer();
+    const { agent } = await newAgent({ tracking: 'refuse' });
+    const results = await Promise.allSettled([
+      tokenRequest(agent, as.issuer, { resource: A }),
+      tokenRequest(agent, as.issuer, { resource: B }),
+    ]);
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+  });
+
+  test('PRIV-2: the ledger survives a restart, and another process at the same time', async () => {
+    const stateDirectory = await directory();
+    const as = await bearer();
+    const [keys, attester] = [await openKeys('software'), newAttester()];
+    const options = { tracking: 'refuse' as const, stateDirectory, keys, attester };
+    const first = await newAgent(options);
+    const beside = await newAgent(options);
+    await tokenRequest(first.agent, as.issuer, { resource: A });
+    await first.agent.close();
+    for (const { agent } of [beside, await newAgent(options)]) {
+      const error = await expectRefusal(() => tokenRequest(agent, as.issuer, { resource: B }), {
+        code: 'tracking_refused',
+      });
+      expect(error.message).toContain(A);
+    }
+  });
+});
+
+describe('state', () => {
+  const stateFile = async (path: string) => {
+    const [name] = (await readdir(path)).filter((file) => /^agent-.*\.json$/.test(file));
+    return join(path, name ?? 'none');
+  };
+
+  test('is a private file that holds no key and no token', async () => {
+    const stateDirectory = await directory();
+    const as = await startFakeAs((_request, response) =>
+      json(response, { access_token: 'secret-access', refresh_token: 'secret-refresh', token_type: 'DPoP' }),
+    );
+    const { agent } = await newAgent({ stateDirectory });
+    await tokenRequest(agent, as.issuer, { resource: A });
+    await agent.close();
+    const path = await stateFile(stateDirectory);
+    const text = await readFile(path, 'utf8');
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    expect(text).toContain(A);
+    expect(text).not.toMatch(/secret-|"d":/);
+  });
+
+  test.each<[string, string]>([
+    ['empty', ''],
+    ['truncated', '{"version":1,"identities":[{"label":"att'],
+    ['not UTF-8', '\xff\xfe'],
+    ['of another version', '{"version":99}'],
+    ['an array', '[]'],
+    ['hostile', '{"version":1,"__proto__":{"enrolled":true}}'],
+  ])('that is %s is set aside, and rebuilt from the keys', async (_name, content) => {
+    const stateDirectory = await directory();
+    const as = await bearer();
+    const [keys, attester] = [await openKeys('software'), newAttester()];
+    const first = await newAgent({ stateDirectory, keys, attester });
+    await tokenRequest(first.agent, as.issuer, { resource: A });
+    await first.agent.rotate();
+    await first.agent.close();
+    const current = first.agent.identities().find((identity) => identity.current);
+    await writeFile(await stateFile(stateDirectory), Buffer.from(content, 'latin1'));
+
+    const second = await newAgent({ stateDirectory, keys, attester });
+    expect(second.warnings).toMatchObject([{ code: 'state' }]);
+    expect((await tokenRequest(second.agent, as.issuer, { resource: A })).status).toBe(200);
+    expect(second.agent.identities()).toMatchObject([{ thumbprint: current?.thumbprint, generation: 2, server: A }]);
+    expect((await readdir(stateDirectory)).filter((file) => file.includes('unreadable'))).toHaveLength(1);
+  });
+
+  test('damaged entries cost only themselves', async () => {
+    const stateDirectory = await directory();
+    const as = await bearer();
+    const [keys, attester] = [await openKeys('software'), newAttester()];
+    const first = await newAgent({ stateDirectory, keys, attester });
+    await tokenRequest(first.agent, as.issuer, { resource: A });
+    await first.agent.close();
+    const path = await stateFile(stateDirectory);
+    const state = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown[]>;
+    state.identities?.push(null, 7, { label: 'x' }, { label: 'y', scope: 1, generation: -1, thumbprint: 't' });
+    state.current?.push(null, ['z'], ['z', -1]);
+    state.artifacts?.push('x', { hash: 1 });
+    await writeFile(path, JSON.stringify(state));
+    const second = await newAgent({ stateDirectory, keys, attester });
+    expect(second.agent.identities()).toHaveLength(1);
+    expect(second.warnings).toEqual([]);
+  });
+
+  test('that cannot be written is a warning, not a failure', async () => {
+    const stateDirectory = await directory();
+    const as = await bearer();
+    const { agent, warnings } = await newAgent({ stateDirectory });
+    await rm(stateDirectory, { recursive: true });
+    expect((await tokenRequest(agent, as.issuer)).status).toBe(200);
+    expect(warnings[0]).toMatchObject({ code: 'state' });
+  });
+});
