@@ -51,9 +51,14 @@ export interface CreatePopInput extends Omit<PopInput, 'jti' | 'issuedAt' | 'rev
  *
  * @throws AttestedError `invalid_argument`
  */
-export function createPop({ jti, issuedAt, revision, ...input }: CreatePopInput, signer: Signer): Promise<string> {
+export function createPop(input: CreatePopInput, signer: Signer): Promise<string> {
   return createPopJwt(
-    { ...input, jti: jti ?? randomId(), issuedAt: issuedAt ?? seconds(), revision: revisionOf(revision) },
+    {
+      ...input,
+      jti: input.jti ?? randomId(),
+      issuedAt: input.issuedAt ?? seconds(),
+      revision: revisionOf(input.revision),
+    },
     signer,
   );
 }

@@ -9,8 +9,14 @@ declare class TextDecoder {
 }
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-const VALUE_OF: Int8Array = new Int8Array(128).fill(-1);
+const VALUE_OF: Int8Array = new Int8Array(256).fill(-1);
 for (let i = 0; i < 64; i++) VALUE_OF[ALPHABET.charCodeAt(i)] = i;
+
+declare function btoa(binary: string): string;
+declare function atob(base64: string): string;
+
+const NOT_ASCII = /\P{ASCII}/u;
+const BASE64URL = /^[A-Za-z0-9_-]*$/;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -28,21 +34,66 @@ export function fromUtf8(bytes: Uint8Array): string | undefined {
   }
 }
 
+/** All pairs of two characters, by the 12 bits that they stand for. */
+const PAIRS: readonly string[] = Array.from(
+  { length: 4096 },
+  (_, bits) => (ALPHABET[bits >> 6] as string) + (ALPHABET[bits & 63] as string),
+);
+
 export function encodeBase64url(bytes: Uint8Array): string {
+  const whole = bytes.length - (bytes.length % 3);
   let text = '';
-  let i = 0;
-  for (; i + 2 < bytes.length; i += 3) {
-    const n = (at(bytes, i) << 16) | (at(bytes, i + 1) << 8) | at(bytes, i + 2);
-    text += char(n >> 18) + char(n >> 12) + char(n >> 6) + char(n);
+  for (let i = 0; i < whole; i += 3) {
+    const bits = ((bytes[i] as number) << 16) | ((bytes[i + 1] as number) << 8) | (bytes[i + 2] as number);
+    text += (PAIRS[bits >> 12] as string) + (PAIRS[bits & 0xfff] as string);
   }
-  if (bytes.length - i === 1) {
-    const n = at(bytes, i) << 16;
-    text += char(n >> 18) + char(n >> 12);
-  } else if (bytes.length - i === 2) {
-    const n = (at(bytes, i) << 16) | (at(bytes, i + 1) << 8);
-    text += char(n >> 18) + char(n >> 12) + char(n >> 6);
+  switch (bytes.length - whole) {
+    case 1:
+      return text + PAIRS[(bytes[whole] as number) << 4];
+    case 2: {
+      const bits = ((bytes[whole] as number) << 10) | ((bytes[whole + 1] as number) << 2);
+      return text + PAIRS[bits >> 6] + ALPHABET[bits & 63];
+    }
+    default:
+      return text;
   }
-  return text;
+}
+
+/** base64url of a text's UTF-8 bytes. Tokens are all but always ASCII, for which the engine's own base64 does. */
+export function encodeTextBase64url(text: string): string {
+  if (NOT_ASCII.test(text)) return encodeBase64url(utf8(text));
+  let encoded = btoa(text);
+  const padding = encoded.indexOf('=');
+  if (padding >= 0) encoded = encoded.slice(0, padding);
+  if (encoded.includes('+')) encoded = encoded.replaceAll('+', '-');
+  return encoded.includes('/') ? encoded.replaceAll('/', '_') : encoded;
+}
+
+/**
+ * Decodes base64url of a text, as strictly as {@link decodeBase64url}. Undefined also for bytes that are not UTF-8.
+ */
+export function decodeTextBase64url(text: string): string | undefined {
+  const rest = text.length & 3;
+  if (rest === 1 || !BASE64URL.test(text)) return undefined;
+  const last = VALUE_OF[text.charCodeAt(text.length - 1)] as number;
+  if ((rest === 2 && (last & 15) !== 0) || (rest === 3 && (last & 3) !== 0)) return undefined;
+  let encoded = text;
+  if (encoded.includes('-')) encoded = encoded.replaceAll('-', '+');
+  if (encoded.includes('_')) encoded = encoded.replaceAll('_', '/');
+  const binary = atob(encoded);
+  return NOT_ASCII.test(binary) ? fromUtf8(byteString(binary)) : binary;
+}
+
+/** Bytes of a text that is known to be ASCII, such as the signing input of a JWS. */
+export function asciiBytes(text: string): Uint8Array {
+  return byteString(text);
+}
+
+/** One byte per character code below 256. */
+function byteString(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 /**
@@ -53,24 +104,43 @@ export function decodeBase64url(text: string): Uint8Array | undefined {
   const { length } = text;
   const rest = length & 3;
   if (rest === 1) return undefined;
-  const bytes = new Uint8Array(((length - rest) >> 2) * 3 + (rest === 0 ? 0 : rest - 1));
-  let bits = 0;
-  let held = 0;
+  const whole = length - rest;
+  const bytes = new Uint8Array((whole >> 2) * 3 + (rest === 0 ? 0 : rest - 1));
   let out = 0;
-  for (let i = 0; i < length; i++) {
-    const code = text.charCodeAt(i);
-    const value = code < 128 ? (VALUE_OF[code] as number) : -1;
-    if (value < 0) return undefined;
-    bits = (bits << 6) | value;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      bytes[out++] = bits >> held;
-      bits &= (1 << held) - 1;
-    }
+  for (let i = 0; i < whole; i += 4) {
+    const group = sextets(text, i, 4);
+    if (group < 0) return undefined;
+    bytes[out++] = group >> 16;
+    bytes[out++] = group >> 8;
+    bytes[out++] = group;
   }
-  return bits === 0 ? bytes : undefined;
+  if (rest > 0) {
+    const group = sextets(text, whole, rest);
+    // what is left over after the last whole byte must be zero
+    const spare = rest === 2 ? 0xffff : 0xff;
+    if (group < 0 || (group & spare) !== 0) return undefined;
+    bytes[out++] = group >> 16;
+    if (rest === 3) bytes[out] = group >> 8;
+  }
+  return bytes;
 }
+
+/** Up to four characters as one number of 24 bits, first character on top; negative when one is not of the alphabet. */
+function sextets(text: string, from: number, count: number): number {
+  const a = text.charCodeAt(from);
+  const b = text.charCodeAt(from + 1);
+  const c = count > 2 ? text.charCodeAt(from + 2) : ZERO;
+  const d = count > 3 ? text.charCodeAt(from + 3) : ZERO;
+  if ((a | b | c | d) > 255) return -1;
+  const va = VALUE_OF[a] as number;
+  const vb = VALUE_OF[b] as number;
+  const vc = VALUE_OF[c] as number;
+  const vd = VALUE_OF[d] as number;
+  return (va | vb | vc | vd) < 0 ? -1 : (va << 18) | (vb << 12) | (vc << 6) | vd;
+}
+
+/** The alphabet's character for zero. */
+const ZERO = 'A'.charCodeAt(0);
 
 export function concatBytes(...parts: Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -80,12 +150,4 @@ export function concatBytes(...parts: Uint8Array[]): Uint8Array {
     offset += part.length;
   }
   return bytes;
-}
-
-function at(bytes: Uint8Array, index: number): number {
-  return bytes[index] as number;
-}
-
-function char(value: number): string {
-  return ALPHABET[value & 63] as string;
 }

@@ -1,7 +1,10 @@
 /** DPoP proof (RFC 9449 §4), alone or as the proof of possession of the combined mode (ABCA §5.2). Pure. */
 import { AttestedError } from '../errors.ts';
+import { asciiBytes } from './bytes.ts';
 import { type PublicJwk, readPublicJwk } from './jwk.ts';
 import {
+  compact,
+  headerSegment,
   type JoseHeader,
   numericDate,
   type ParsedJwt,
@@ -9,7 +12,7 @@ import {
   parseJwt,
   refusal,
   requiredString,
-  signJwt,
+  signingInput,
   type TokenKind,
 } from './jwt.ts';
 import type { Signer } from './signer.ts';
@@ -29,6 +32,9 @@ const kind: TokenKind = {
   jwtRule: 'DPOP-2',
 };
 
+/** Replay memories keep it: without a bound a single client could fill them. */
+const MAX_JTI = 512;
+
 export interface DpopProofInput {
   method: string;
   /** The request's URL; query and fragment are left out of the proof. */
@@ -44,14 +50,14 @@ export interface DpopProofInput {
 
 /** Creates a DPoP proof. */
 export async function createDpopProof(input: DpopProofInput, signer: Signer): Promise<string> {
-  const jwk = readPublicJwk(signer.publicJwk, 'invalid_argument', 'DPOP-2');
   const htu = comparableUrl(input.url);
   if (htu === undefined) throw new AttestedError('invalid_argument', 'the URL for a DPoP proof must be absolute');
-  return signJwt(
-    { typ: kind.typ, jwk: { ...jwk } },
-    { htm: input.method, htu, jti: input.jti, iat: input.issuedAt, nonce: input.nonce, ath: input.ath },
-    signer,
-  );
+  const header = headerSegment(signer, kind.typ, () => ({
+    jwk: { ...readPublicJwk(signer.publicJwk, 'invalid_argument', 'DPOP-2') },
+  }));
+  const { method: htm, jti, issuedAt: iat, nonce, ath } = input;
+  const text = signingInput(header, { htm, htu, jti, iat, nonce, ath });
+  return compact(text, await signer.sign(asciiBytes(text)));
 }
 
 export interface ParsedDpopProof extends ParsedJwt {
@@ -78,12 +84,14 @@ export function parseDpopProof(
   const key = readPublicJwk(jwt.header.jwk, 'invalid_dpop_proof', 'DPOP-2');
   const iat = numericDate(jwt, 'iat', kind);
   if (iat === undefined) throw refusal(kind, 'DPOP-2', 'needs an iat');
+  const jti = requiredString(jwt, 'jti', kind, 'DPOP-2');
+  if (jti.length > MAX_JTI) throw refusal(kind, 'DPOP-2', `has a jti of more than ${MAX_JTI} characters`);
   return {
     ...jwt,
     key,
     htm: requiredString(jwt, 'htm', kind, 'DPOP-2'),
     htu: requiredString(jwt, 'htu', kind, 'DPOP-2'),
-    jti: requiredString(jwt, 'jti', kind, 'DPOP-2'),
+    jti,
     iat,
     nonce: optionalString(jwt, 'nonce'),
     ath: optionalString(jwt, 'ath'),

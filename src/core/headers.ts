@@ -23,13 +23,17 @@ export interface AttestationFields {
   authorization: string | undefined;
 }
 
-const WANTED: Readonly<Record<string, keyof AttestationFields>> = {
-  'oauth-client-attestation': 'attestation',
-  'oauth-client-attestation-pop': 'pop',
-  dpop: 'dpop',
-  authorization: 'authorization',
-};
-const LONGEST_NAME = 'oauth-client-attestation-pop'.length;
+/** The fields by the length of their names, which all differ: most fields of a request are so passed over at once. */
+const WANTED: Readonly<Record<number, { name: string; field: keyof AttestationFields }>> = Object.fromEntries(
+  (
+    [
+      [ATTESTATION_HEADER, 'attestation'],
+      [POP_HEADER, 'pop'],
+      [DPOP_HEADER, 'dpop'],
+      ['Authorization', 'authorization'],
+    ] as const
+  ).map(([name, field]) => [name.length, { name: name.toLowerCase(), field }]),
+);
 
 /**
  * Reads the fields that concern client attestation; each may be there once at most.
@@ -44,30 +48,28 @@ export function readAttestationFields(headers: HeadersInput): AttestationFields 
     dpop: undefined,
     authorization: undefined,
   };
-  for (const [name, value] of headerEntries(headers)) {
-    if (name.length > LONGEST_NAME) continue;
-    const field = WANTED[name.toLowerCase()];
-    if (field === undefined) continue;
-    if (found[field] !== undefined) throw repeated(field);
-    // an Authorization value may hold commas; the others are one token68 each
-    if (field !== 'authorization' && (value === '' || value.includes(','))) throw repeated(field);
-    found[field] = value;
+  if (Array.isArray(headers) && typeof headers[0] === 'string') {
+    for (let i = 0; i + 1 < headers.length; i += 2) take(headers[i] as string, headers[i + 1] as string, found);
+  } else if (Symbol.iterator in headers) {
+    for (const [name, value] of headers as Iterable<readonly [string, string]>) take(name, value, found);
+  } else {
+    for (const name of Object.keys(headers)) {
+      const value = (headers as Record<string, string | readonly string[] | undefined>)[name];
+      if (typeof value === 'string') take(name, value, found);
+      else if (value !== undefined) for (const item of value) take(name, item, found);
+    }
   }
   return found;
 }
 
-function* headerEntries(headers: HeadersInput): Iterable<readonly [string, string]> {
-  if (Array.isArray(headers) && typeof headers[0] === 'string') {
-    for (let i = 0; i + 1 < headers.length; i += 2) yield [headers[i] as string, headers[i + 1] as string];
-  } else if (Symbol.iterator in headers) {
-    yield* headers as Iterable<readonly [string, string]>;
-  } else {
-    for (const name of Object.keys(headers)) {
-      const value = (headers as Record<string, string | readonly string[] | undefined>)[name];
-      if (typeof value === 'string') yield [name, value];
-      else if (value !== undefined) for (const item of value) yield [name, item];
-    }
-  }
+function take(name: string, value: string, found: AttestationFields): void {
+  const wanted = WANTED[name.length];
+  if (wanted === undefined || name.toLowerCase() !== wanted.name) return;
+  const { field } = wanted;
+  if (found[field] !== undefined) throw repeated(field);
+  // an Authorization value may hold commas; the others are one token68 each
+  if (field !== 'authorization' && (value === '' || value.includes(','))) throw repeated(field);
+  found[field] = value;
 }
 
 function repeated(field: keyof AttestationFields): AttestedError {

@@ -1,7 +1,7 @@
 /** Compact JWS with a JSON object inside (RFC 7515 §7.1, RFC 7519): strict reading and writing. Pure. */
 import { AttestedError, type ErrorCode } from '../errors.ts';
 import { algorithmRow } from './algorithms.ts';
-import { decodeBase64url, encodeBase64url, fromUtf8, utf8 } from './bytes.ts';
+import { asciiBytes, decodeBase64url, decodeTextBase64url, encodeBase64url, encodeTextBase64url } from './bytes.ts';
 import { type JsonObject, parseJsonObject } from './json.ts';
 import type { Signer } from './signer.ts';
 
@@ -78,8 +78,7 @@ export function parseJoseHeader(segment: string, kind: TokenKind): JoseHeader {
 }
 
 function parseSegment(segment: string): JsonObject | undefined {
-  const bytes = decodeBase64url(segment);
-  const text = bytes === undefined ? undefined : fromUtf8(bytes);
+  const text = decodeTextBase64url(segment);
   return text === undefined ? undefined : parseJsonObject(text);
 }
 
@@ -88,12 +87,39 @@ function parseSegment(segment: string): JsonObject | undefined {
  * @returns the compact serialization
  */
 export async function signJwt(header: JsonObject, payload: JsonObject, signer: Signer): Promise<string> {
-  const input = `${encodeSegment({ alg: signer.alg, ...header })}.${encodeSegment(payload)}`;
-  return `${input}.${encodeBase64url(await signer.sign(utf8(input)))}`;
+  const input = signingInput(encodeSegment({ alg: signer.alg, ...header }), payload);
+  return compact(input, await signer.sign(asciiBytes(input)));
+}
+
+/** The text under the signature, with a header that is encoded already: a signer's proofs differ in their payload only. */
+export function signingInput(header: string, payload: JsonObject): string {
+  return `${header}.${encodeSegment(payload)}`;
+}
+
+/** The compact serialization of a signed text. */
+export function compact(input: string, signature: Uint8Array): string {
+  return `${input}.${encodeBase64url(signature)}`;
+}
+
+const headersOf = new WeakMap<Signer, Map<string, string>>();
+
+/** The encoded header of a signer's tokens of one `typ`, made at first use. */
+export function headerSegment(signer: Signer, typ: string, make: () => JsonObject = () => ({})): string {
+  let segments = headersOf.get(signer);
+  if (segments === undefined) {
+    segments = new Map();
+    headersOf.set(signer, segments);
+  }
+  let segment = segments.get(typ);
+  if (segment === undefined) {
+    segment = encodeSegment({ alg: signer.alg, typ, ...make() });
+    segments.set(typ, segment);
+  }
+  return segment;
 }
 
 export function encodeSegment(value: JsonObject): string {
-  return encodeBase64url(utf8(JSON.stringify(value)));
+  return encodeTextBase64url(JSON.stringify(value));
 }
 
 export function refusal(kind: TokenKind, rule: string, why: string): AttestedError {

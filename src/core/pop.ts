@@ -1,7 +1,10 @@
 /** Client Attestation PoP JWT (ABCA §5.1): created by the Client Instance, read and judged by AS and RS. Pure. */
 import { AttestedError } from '../errors.ts';
+import { asciiBytes } from './bytes.ts';
 import type { JsonObject } from './json.ts';
 import {
+  compact,
+  headerSegment,
   type JoseHeader,
   numericDate,
   type ParsedJwt,
@@ -9,7 +12,7 @@ import {
   parseJwt,
   refusal,
   requiredString,
-  signJwt,
+  signingInput,
   type TokenKind,
 } from './jwt.ts';
 import { baseProfile, type Profile } from './profile.ts';
@@ -43,10 +46,12 @@ export async function createPop(input: PopInput, signer: Signer): Promise<string
   if (revision.popIss && clientId === undefined) {
     throw new AttestedError('invalid_argument', 'this draft revision needs the client_id in the PoP');
   }
-  const claims: JsonObject = { aud: audience, jti, iat: issuedAt, [revision.challengeClaim]: challenge };
+  const claims: JsonObject = { aud: audience, jti, iat: issuedAt };
+  if (challenge !== undefined) claims[revision.challengeClaim] = challenge;
   if (revision.popIss) claims.iss = clientId;
   if (revision.popExp) claims.exp = issuedAt + (input.lifetime ?? 60);
-  return signJwt({ typ: profile.popTyp }, claims, signer);
+  const text = signingInput(headerSegment(signer, profile.popTyp), claims);
+  return compact(text, await signer.sign(asciiBytes(text)));
 }
 
 export interface ParsedPop extends ParsedJwt {

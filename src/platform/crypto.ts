@@ -8,7 +8,7 @@ import {
   generateKeyPairSync,
   hash,
   type KeyObject,
-  randomBytes,
+  randomUUID,
   sign,
   timingSafeEqual,
   verify,
@@ -33,9 +33,9 @@ export function thumbprintOf(jwk: PublicJwk): string {
   return sha256Base64url(thumbprintInput(jwk));
 }
 
-/** A random identifier of 128 bits, base64url. */
+/** A random identifier (UUID version 4, 122 random bits). Unique, not secret. */
 export function randomId(): string {
-  return randomBytes(16).toString('base64url');
+  return randomUUID();
 }
 
 export function equalInConstantTime(a: Uint8Array, b: Uint8Array): boolean {

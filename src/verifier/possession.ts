@@ -70,11 +70,22 @@ export async function verifyPop(
   if (!verifySignature(pop.header.alg, attestation.key, pop.signingInput, pop.signature)) {
     throw refused('Client Attestation PoP is not signed with the attested key', 'POP-6');
   }
-  const verdict = await checkFreshness(pop.challenge, 'challenge', request, rules);
+  const freshness = checkFreshness(pop.challenge, 'challenge', request, rules);
+  // awaited only where a store makes it necessary: with everything in memory the whole check is one turn of the event loop
+  const verdict = freshness instanceof Promise ? await freshness : freshness;
   if (verdict === 'refused') throw await wantsChallenge(request, rules);
-  await claim(`pop ${attestation.thumbprint}`, pop.jti, createdAt, request, rules, 'invalid_client_attestation');
-  if (verdict !== 'none' && !(await spend(pop.challenge, 'challenge', request, rules))) {
-    throw await wantsChallenge(request, rules);
+  const claimed = claim(
+    `pop ${attestation.thumbprint}`,
+    pop.jti,
+    createdAt,
+    request,
+    rules,
+    'invalid_client_attestation',
+  );
+  if (claimed instanceof Promise) await claimed;
+  if (verdict !== 'none') {
+    const spent = spend(pop.challenge, 'challenge', request, rules);
+    if ((typeof spent === 'boolean' ? spent : await spent) !== true) throw await wantsChallenge(request, rules);
   }
   return {
     jti: pop.jti,
@@ -133,23 +144,27 @@ export async function verifyDpopAlone(text: string, request: ProofRequest, rules
   const key = importPublicKey(proof.key, 'invalid_dpop_proof');
   if (!verifySignature(proof.header.alg, key, proof.signingInput, proof.signature))
     throw wrong('has a wrong signature');
-  if ((await checkFreshness(proof.nonce, 'dpop-nonce', request, rules)) === 'refused')
-    throw await wantsNonce(request, rules);
+  const verdict = await checkFreshness(proof.nonce, 'dpop-nonce', request, rules);
+  if (verdict === 'refused') throw await wantsNonce(request, rules);
   const thumbprint = thumbprintOf(proof.key);
   await claim(`dpop ${thumbprint}`, proof.jti, proof.iat, request, rules, 'invalid_dpop_proof');
-  if (!(await spend(proof.nonce, 'dpop-nonce', request, rules))) throw await wantsNonce(request, rules);
+  if (verdict !== 'none' && !(await spend(proof.nonce, 'dpop-nonce', request, rules))) {
+    throw await wantsNonce(request, rules);
+  }
   return thumbprint;
 }
 
 type Purpose = ChallengeContext['purpose'];
 
 /** `none`: nothing was asked for and nothing is to be spent. */
-async function checkFreshness(
+type Freshness = Exclude<ChallengeVerdict, 'bad'> | 'refused' | 'none';
+
+function checkFreshness(
   value: string | undefined,
   purpose: Purpose,
   { expectedChallenge, now }: ProofRequest,
   { policy, audience, challenges }: PossessionRules,
-): Promise<Exclude<ChallengeVerdict, 'bad'> | 'refused' | 'none'> {
+): Freshness | Promise<Freshness> {
   if (expectedChallenge !== undefined) {
     const matches = value !== undefined && equalInConstantTime(Buffer.from(value), Buffer.from(expectedChallenge));
     return matches ? 'none' : 'refused';
@@ -157,33 +172,42 @@ async function checkFreshness(
   if (policy.challenge === 'off') return 'none';
   if (value === undefined) return policy.challenge === 'required' ? 'refused' : 'none';
   const verdict = challenges.check(value, { purpose, audience, now });
-  const settled = verdict instanceof Promise ? await verdict : verdict;
-  return settled === 'bad' ? 'refused' : settled;
+  // by what it is, not by what it is not: a thenable that is no native Promise must not count as an answer
+  return typeof verdict === 'string' ? freshnessOf(verdict) : Promise.resolve(verdict).then(freshnessOf);
 }
 
-async function claim(
+function freshnessOf(verdict: ChallengeVerdict): Freshness {
+  return verdict === 'good' || verdict === 'ageing' ? verdict : 'refused';
+}
+
+/** Takes the proof's `jti`. @throws AttestedError `code` when it was taken before */
+function claim(
   instance: string,
   jti: string,
   createdAt: number,
   { now }: ProofRequest,
   { replay, policy }: PossessionRules,
   code: 'invalid_client_attestation' | 'invalid_dpop_proof',
-): Promise<void> {
+): void | Promise<void> {
   const expiresAt = createdAt + policy.maxPopAge + policy.clockTolerance;
   const first = replay.claim({ instance, jti, createdAt, expiresAt, now: Math.floor(now / 1000) });
-  if (!(first instanceof Promise ? await first : first)) {
-    throw new AttestedError(code, 'this proof of possession was used before', { rule: 'VER-8' });
-  }
+  if (typeof first === 'boolean') return mustBeFirst(first, code);
+  return Promise.resolve(first).then((won) => mustBeFirst(won, code));
 }
 
-async function spend(
+function mustBeFirst(first: boolean, code: 'invalid_client_attestation' | 'invalid_dpop_proof'): void {
+  if (first !== true) throw new AttestedError(code, 'this proof of possession was used before', { rule: 'VER-8' });
+}
+
+/** Uses the challenge up, where challenges are of a kind that can be. */
+function spend(
   value: string | undefined,
   purpose: Purpose,
   { now }: ProofRequest,
   { challenges, audience }: PossessionRules,
-): Promise<boolean> {
+): boolean | Promise<boolean> {
   if (challenges.spend === undefined || value === undefined) return true;
-  return await challenges.spend(value, { purpose, audience, now });
+  return challenges.spend(value, { purpose, audience, now });
 }
 
 async function issue(

@@ -135,7 +135,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     throw new AttestedError('invalid_argument', 'a verifier needs its audience: the issuer or resource identifier');
   }
   const trust = [options.trust].flat() as TrustSource[];
-  if (trust.length === 0) throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
+  if (trust.length === 0 || trust.some((source) => typeof source?.find !== 'function')) throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
   const revision = revisionOf(options.revision);
   const policy = resolvePolicy(
     options.policy,
@@ -175,12 +175,9 @@ export function createVerifier(options: VerifierOptions): Verifier {
     return { method: 'dpop_combined', text: dpop };
   }
 
-  async function verifyTokens(
-    text: string,
-    proof: { method: PopMethod; text: string },
-    clientId: string | undefined,
-    request: ProofRequest,
-  ): Promise<AttestedClient> {
+  /** The steps of section 7. Reading comes first and inside, so that its refusals reject like all others. */
+  async function judge(read: () => Tokens, clientId: string | undefined): Promise<AttestedClient> {
+    const { text, proof, request } = read();
     const { attestation, status } = await verifyAttestation(text, request.now);
     const { parsed, thumbprint, trusted, statement } = attestation;
     if (clientId !== undefined && clientId !== parsed.clientId) {
@@ -203,6 +200,37 @@ export function createVerifier(options: VerifierOptions): Verifier {
     };
   }
 
+  function readHeaders({ headers, method, url, challenge }: VerifyRequest): Tokens {
+    const { attestation, pop, dpop, authorization } = readAttestationFields(headers);
+    if (attestation === undefined) throw refused('the request has no Client Attestation', 'VER-1');
+    const proof = chooseProof(pop, dpop);
+    if (role === 'as' && !policy.alongside) refuseSecondMethod(authorization);
+    const accessToken = role === 'rs' ? accessTokenOf(authorization) : undefined;
+    return {
+      text: attestation,
+      proof,
+      request: { method, url, accessToken, expectedChallenge: challenge, now: now() },
+    };
+  }
+
+  function readConcatenated(text: string, challenge: string | undefined): Tokens {
+    if (!revision.concatenated && !policy.concatenated) {
+      throw refused('this server does not accept the concatenated serialization', 'CAT-1');
+    }
+    if (text.length > 2 * policy.maxTokenBytes + 1) {
+      throw refused('the tokens are larger than this server accepts', 'IMPL-3');
+    }
+    const { attestation, pop } = splitAttestation(text);
+    const request = {
+      method: undefined,
+      url: undefined,
+      accessToken: undefined,
+      expectedChallenge: challenge,
+      now: now(),
+    };
+    return { text: attestation, proof: chooseProof(pop, undefined), request };
+  }
+
   async function freshHeaders(): Promise<Record<string, string>> {
     const headers: Record<string, string> = {};
     if (policy.challenge === 'off') return headers;
@@ -221,37 +249,9 @@ export function createVerifier(options: VerifierOptions): Verifier {
     audience,
     policy,
 
-    async verify({ headers, method, url, clientId, challenge }) {
-      const { attestation, pop, dpop, authorization } = readAttestationFields(headers);
-      if (attestation === undefined) throw refused('the request has no Client Attestation', 'VER-1');
-      const proof = chooseProof(pop, dpop);
-      if (role === 'as' && !policy.alongside) refuseSecondMethod(authorization);
-      const accessToken = role === 'rs' ? accessTokenOf(authorization) : undefined;
-      return verifyTokens(attestation, proof, clientId, {
-        method,
-        url,
-        accessToken,
-        expectedChallenge: challenge,
-        now: now(),
-      });
-    },
-
-    async verifyConcatenated(text, { clientId, challenge } = {}) {
-      if (!revision.concatenated && !policy.concatenated) {
-        throw refused('this server does not accept the concatenated serialization', 'CAT-1');
-      }
-      if (text.length > 2 * policy.maxTokenBytes + 1)
-        throw refused('the tokens are larger than this server accepts', 'IMPL-3');
-      const { attestation, pop } = splitAttestation(text);
-      return verifyTokens(attestation, chooseProof(pop, undefined), clientId, {
-        method: undefined,
-        url: undefined,
-        accessToken: undefined,
-        expectedChallenge: challenge,
-        now: now(),
-      });
-    },
-
+    verify: (request) => judge(() => readHeaders(request), request.clientId),
+    verifyConcatenated: (text, { clientId, challenge } = {}) =>
+      judge(() => readConcatenated(text, challenge), clientId),
     verifyAttestation: (text) => verifyAttestation(text, now()),
 
     async verifyDpop({ headers, method, url, challenge }) {
@@ -293,6 +293,12 @@ export function createVerifier(options: VerifierOptions): Verifier {
   };
 }
 
+interface Tokens {
+  text: string;
+  proof: { method: PopMethod; text: string };
+  request: ProofRequest;
+}
+
 function nextValues({
   challengeForNext,
   dpopNonceForNext,
@@ -312,7 +318,8 @@ function refuseSecondMethod(authorization: string | undefined): void {
 }
 
 function accessTokenOf(authorization: string | undefined): string | undefined {
-  return authorization === undefined ? undefined : /^(?:DPoP|Bearer) +(\S+)$/i.exec(authorization)?.[1];
+  // all of what follows the scheme: a value that another parser would read as a token must not escape the `ath` check
+  return authorization === undefined ? undefined : /^(?:DPoP|Bearer)[\t ]+(.+)$/is.exec(authorization.trim())?.[1];
 }
 
 const MAX_HEADERS = 1000;

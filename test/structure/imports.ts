@@ -22,7 +22,7 @@ const layers: Record<string, readonly string[]> = {
   attester: ['errors.ts', 'core', 'platform', 'evidence'],
   agent: ['errors.ts', 'core', 'platform', 'evidence', 'keys'],
   mcp: ['errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent'],
-  integrations: ['errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent'],
+  integrations: ['errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp'],
   cli: [
     ...['index.ts', 'errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent'],
     ...['mcp', 'integrations'],
