@@ -7,7 +7,7 @@ import type { KeyStorage } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 import type { KeyProvider } from '../keys/provider.ts';
 import type { FetchLike } from '../platform/http.ts';
-import { openArtifacts } from './artifacts.ts';
+import { type ForeignTokens, openArtifacts } from './artifacts.ts';
 import { keepAttestations } from './attestations.ts';
 import { type AttesterLocation, openAttester, type ProveEvidence, softwareEvidence } from './attester-client.ts';
 import { DEFAULT_HEADER_BUDGET, openHeaderBudget } from './budget.ts';
@@ -101,7 +101,7 @@ export interface Agent {
   /** DPoP proofs with the key that a token is bound to. */
   readonly dpopSession: () => DpopSession;
   /** Takes note of tokens that were not obtained through this agent's fetch. */
-  readonly observeTokens: (tokens: { access_token?: unknown; refresh_token?: unknown; token_type?: unknown }) => void;
+  readonly observeTokens: (tokens: ForeignTokens) => void;
   /**
    * Gives a server's identity, or all, a new key and attestation. Tokens bound to the old key keep working with it, unless
    * `keepOld` is false: then the old key is destroyed (IMPL-2). Nothing changes where no new attestation can be had.

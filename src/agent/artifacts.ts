@@ -12,18 +12,32 @@ import type { Artifact, StateStore } from './state.ts';
 export interface Artifacts {
   /** What a token, refresh token or handle is bound to. */
   of(value: string): Artifact | undefined;
-  /** What a request's parameters are bound to, when they carry something bound. */
-  ofRequest(params: URLSearchParams): Artifact | undefined;
+  /**
+   * What a request's parameters are bound to, when they carry something bound that came from this issuer. Another issuer
+   * must not get to see a key by being handed something of its peer's.
+   */
+  ofRequest(params: URLSearchParams, issuer: string): Artifact | undefined;
   /** Remembers what a request with this identity starts: the code of a pushed authorization request. */
-  noteRequest(params: URLSearchParams, label: string, audience: string): void;
+  noteRequest(params: URLSearchParams, owner: Owner): void;
   /** Remembers what an answer brings. */
-  noteAnswer(answer: JsonObject, label: string, audience: string): void;
+  noteAnswer(answer: JsonObject, owner: Owner): void;
   /** Remembers tokens that came another way, if it can be told whose they are. */
-  adopt(tokens: { access_token?: unknown; refresh_token?: unknown; token_type?: unknown }): void;
+  adopt(tokens: ForeignTokens): void;
+}
+
+/** To what an artifact is bound. */
+export type Owner = Omit<Artifact, 'scheme'>;
+
+/** Tokens as an OAuth library keeps them; the MCP SDKs add the issuer. */
+export interface ForeignTokens {
+  access_token?: unknown;
+  refresh_token?: unknown;
+  token_type?: unknown;
+  issuer?: unknown;
 }
 
 /** Request parameters that carry something bound to a key. */
-const CARRIERS = ['refresh_token', 'device_code', 'auth_req_id', 'token', 'subject_token'] as const;
+const CARRIERS = ['refresh_token', 'device_code', 'auth_req_id', 'token'] as const;
 /** Members of an answer that are bound to the key of the request. */
 const BOUND_MEMBERS = ['access_token', 'refresh_token', 'device_code', 'auth_req_id'] as const;
 
@@ -38,31 +52,22 @@ export function openArtifacts(store: StateStore): Artifacts {
 
   return {
     of,
-    ofRequest(params) {
-      for (const name of CARRIERS) {
-        const value = params.get(name);
-        const found = value === null ? undefined : of(value);
-        if (found !== undefined) return found;
-      }
+    ofRequest(params, issuer) {
+      const carried = CARRIERS.map((name) => params.get(name));
       // a code is bound through PAR; the verifier leads back to the challenge that was pushed (RFC 7636 §4.2)
       const verifier = params.get('code_verifier');
-      return verifier === null ? undefined : of(sha256Base64url(verifier));
+      if (verifier !== null) carried.push(sha256Base64url(verifier));
+      return carried.map((value) => (value === null ? undefined : of(value))).find((found) => found?.issuer === issuer);
     },
-    noteRequest(params, label, audience) {
-      if (params.has('grant_type')) return;
-      note(params.get('code_challenge'), { label, audience, scheme: 'Bearer' });
+    noteRequest(params, owner) {
+      if (!params.has('grant_type')) note(params.get('code_challenge'), { ...owner, scheme: 'Bearer' });
     },
-    noteAnswer(answer, label, audience) {
-      const scheme = schemeOf(answer.token_type);
-      let noted = false;
-      for (const name of BOUND_MEMBERS) {
-        if (answer[name] === undefined) continue;
-        note(answer[name], { label, audience, scheme });
-        noted = true;
-      }
-      if (noted) void store.save();
+    noteAnswer(answer, owner) {
+      const bound = BOUND_MEMBERS.filter((name) => typeof answer[name] === 'string');
+      for (const name of bound) note(answer[name], { ...owner, scheme: schemeOf(answer.token_type) });
+      if (bound.length > 0) void store.save();
     },
-    adopt({ access_token, refresh_token, token_type }) {
+    adopt({ access_token, refresh_token, token_type, issuer }) {
       if (typeof access_token !== 'string' || of(access_token) !== undefined) return;
       const scheme = schemeOf(token_type);
       if (scheme !== 'DPoP') return; // a bearer token needs no key
@@ -72,8 +77,9 @@ export function openArtifacts(store: StateStore): Artifacts {
         jkt === undefined ? (all.length === 1 ? all[0] : undefined) : all.find(([, i]) => i.thumbprint === jkt);
       if (owner === undefined) return;
       const [label, { scope }] = owner;
-      note(access_token, { label, audience: scope, scheme });
-      note(refresh_token, { label, audience: scope, scheme });
+      const artifact = { label, audience: scope, issuer: typeof issuer === 'string' ? issuer : '', scheme };
+      note(access_token, artifact);
+      note(refresh_token, artifact);
       void store.save();
     },
   };

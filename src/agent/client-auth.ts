@@ -63,7 +63,7 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
       const method = chooseAt(server, parts, registered, foreignDpop);
       const endpoint = endpointFor(params, server);
       const resources = [...new Set(params.getAll('resource').map(scopeOf))].sort();
-      const bound = artifacts.ofRequest(params);
+      const bound = artifacts.ofRequest(params, issuer);
       const scope = parts.tracking === 'separate' ? resources.join(' ') || scopeOf(issuer) : SHARED_SCOPE;
       const identity =
         (bound === undefined ? undefined : await identities.byLabel(bound.label)) ?? (await identities.current(scope));
@@ -76,7 +76,7 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
       if (/^basic /i.test(headers.get('authorization') ?? '')) headers.delete('authorization');
       for (const name of OTHER_METHODS) params.delete(name);
       params.set('client_id', clientId);
-      artifacts.noteRequest(params, identity.label, audience);
+      artifacts.noteRequest(params, { label: identity.label, audience, issuer });
       last.set(bare(new URL(endpoint)), presentation);
     },
     lastAt: (endpoint) => last.get(endpoint),

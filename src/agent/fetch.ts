@@ -116,8 +116,9 @@ async function send(
   // a resource's success is none of our business, and may be a stream
   if (plan.kind === 'resource' && response.status < 400) return { response, json: undefined };
   const peeked = await peekJson(response);
-  if (plan.kind === 'client' && response.ok && peeked.json !== undefined) {
-    parts.artifacts.noteAnswer(peeked.json, plan.identity.label, plan.audience);
+  const issuer = plan.kind === 'client' ? plan.demand?.server.id : undefined;
+  if (issuer !== undefined && response.ok && peeked.json !== undefined) {
+    parts.artifacts.noteAnswer(peeked.json, { label: plan.identity.label, audience: plan.audience, issuer });
   }
   return peeked;
 }

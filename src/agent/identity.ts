@@ -36,9 +36,14 @@ export interface Identities {
 /** The scope of all servers where the operator chose to share one identity. */
 export const SHARED_SCOPE = '*';
 
-/** One text for one server: a resource with and without the slash of its empty path is the same. */
+/**
+ * One text for one server: a resource with and without the slash of its empty path is the same. The query is left out, so
+ * that a server cannot have us make keys without end by renaming itself.
+ */
 export function scopeOf(server: string): string {
-  return URL.canParse(server) ? new URL(server).href : server;
+  if (!URL.canParse(server)) return server;
+  const { origin, pathname, href } = new URL(server);
+  return origin === 'null' ? href : origin + pathname;
 }
 
 const MAX_CLIENT_IN_LABEL = 120;

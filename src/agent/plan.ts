@@ -84,7 +84,9 @@ async function resourcePlan({ url, headers }: OutgoingRequest, parts: AgentParts
   if (own === undefined && (method === undefined || scope === undefined)) return undefined; // the token's key is gone
   const identity = own ?? (await identities.current(parts.tracking === 'separate' ? (scope as string) : SHARED_SCOPE));
   const audience = scope ?? (bound !== undefined && coversSafely(bound.audience, url) ? bound.audience : url.origin);
-  await guard.show(identity, audience, bound?.audience);
+  // a token that was asked for without a resource is at home at the first resource that it is used at
+  const unnamed = bound !== undefined && bound.audience === scopeOf(bound.issuer);
+  await guard.show(identity, audience, unnamed ? bound.audience : undefined);
   return {
     kind: 'resource',
     ready: false,

@@ -49,7 +49,10 @@ export async function present(
   const combined = demand.method === 'dpop_combined';
   const attestation = await attestations.usable(identity);
   assertAccepted(attestation, server.needs);
-  await servers.prepare(server, { challenge: !combined, nonce: combined || dpop });
+  await servers.prepare(server, {
+    challenge: !combined || proofs.combinedByChallenge,
+    nonce: dpop || (combined && !proofs.combinedByChallenge),
+  });
   if (combined) {
     headers.delete(POP_HEADER);
     headers.set(DPOP_HEADER, await proofs.dpop(identity, target(server.nonce), server, audience));

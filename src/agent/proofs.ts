@@ -30,6 +30,8 @@ export interface DpopTarget {
 }
 
 export interface Proofs {
+  /** Combined mode proves its freshness by the attestation challenge (-09, -10), not by a DPoP nonce. */
+  readonly combinedByChallenge: boolean;
   pop(identity: Identity, server: Server, challenge: string | undefined, audience?: string): Promise<string>;
   dpop(identity: Identity, target: DpopTarget, server?: Server, audience?: string): Promise<string>;
   /** What is known of a proof's text; undefined when it is not ours. */
@@ -49,6 +51,7 @@ export function openProofs(options: {
   const seconds = () => Math.floor(now() / 1000);
 
   return {
+    combinedByChallenge: revision.combined === 'challenge-in-nonce',
     async pop(identity, server, challenge, audience) {
       const input = { audience: server.id, challenge, jti: randomId(), issuedAt: seconds(), clientId, revision };
       const proof = await createPop(input, identity.signer);

@@ -53,6 +53,8 @@ export interface Artifact {
   scheme: 'Bearer' | 'DPoP';
   /** The server for which it was asked: the resource, or else the issuer. */
   audience: string;
+  /** The authorization server that it came from; empty where that is not known. */
+  issuer: string;
 }
 
 const MAX_ARTIFACTS = 512;
@@ -154,10 +156,11 @@ function merge(store: StateStore, json: JsonObject, dropped: ReadonlySet<string>
   }
   for (const item of listOf(json.artifacts)) {
     if (!isJsonObject(item)) continue;
-    const { hash, label, scheme, audience } = item;
-    if (typeof hash !== 'string' || typeof label !== 'string' || typeof audience !== 'string') continue;
+    const { hash, label, scheme, audience, issuer } = item;
+    if (typeof hash !== 'string' || typeof label !== 'string') continue;
+    if (typeof audience !== 'string' || typeof issuer !== 'string') continue;
     if (dropped.has(label) || (scheme !== 'Bearer' && scheme !== 'DPoP')) continue;
-    if (store.artifacts.get(hash) === undefined) store.artifacts.set(hash, { label, scheme, audience });
+    if (store.artifacts.get(hash) === undefined) store.artifacts.set(hash, { label, scheme, audience, issuer });
   }
 }
 

@@ -103,6 +103,15 @@ describe('renewal', () => {
     await expectRefusal(() => tokenRequest(third.agent, as.issuer), { code: 'attester_unavailable' });
   });
 
+  test("IMPL-1: the life of an attestation is counted by this machine's clock, so that one minutes ahead does not renew for ever", async () => {
+    const as = await ok();
+    const attester = newAttester({ lifetime: 40 });
+    const { agent, clock } = await newAgent({ attester });
+    clock.offset = 45_000;
+    for (let i = 0; i < 3; i++) await tokenRequest(agent, as.issuer);
+    expect(issued(attester)).toHaveLength(1);
+  });
+
   test('ERR-4: use_fresh_attestation gets a new attestation and one more try, and a second one at once is not believed', async () => {
     const as = await startFakeAs((_request, response) => json(response, { error: 'use_fresh_attestation' }, 400));
     const { agent, attester, clock } = await newAgent();
