@@ -1,0 +1,34 @@
+/** The Client Attester's process. */
+import { join } from 'node:path';
+import { type Attester, createAttester, sqliteStore } from '../../attester/index.ts';
+import { generateSigner } from '../../keys/index.ts';
+import { type AttesterRole, CLIENTS } from './protocol.ts';
+import { listen, listenerOf } from './serve.ts';
+
+/** Seconds. The shortest there is, so that the demo need not wait long for a revocation to arrive. */
+const STATUS_TTL = 2;
+
+export async function attesterRole(): Promise<AttesterRole> {
+  const http = await listen();
+  let attester: Attester | undefined;
+  const open = (): Attester => {
+    if (attester === undefined) throw new Error('the attester is not configured yet');
+    return attester;
+  };
+  return {
+    listen: async () => http.origin,
+    async configure({ directory }) {
+      const client = { lifetime: 600, enrolment: { tokens: true } };
+      attester = createAttester({
+        issuer: http.origin,
+        signer: generateSigner('ES256'),
+        store: sqliteStore({ path: join(directory, 'attester', 'attester.sqlite') }),
+        policy: { clients: Object.fromEntries(Object.values(CLIENTS).map((clientId) => [clientId, client])) },
+        statusList: { ttl: STATUS_TTL },
+      });
+      http.answerWith(listenerOf(http.origin, attester.handler));
+    },
+    createEnrolmentToken: (clientId) => open().createEnrolmentToken({ clientId, ttl: 60 }),
+    revoke: (thumbprint) => open().revoke({ thumbprint }),
+  };
+}

@@ -1,0 +1,68 @@
+/** `attested keygen`: makes a key where agents keep theirs, and prints its public half. */
+import type { SignatureAlgorithm } from '../core/algorithms.ts';
+import { openKeys } from '../keys/index.ts';
+import { type Arguments, type Command, UsageError } from './command.ts';
+import { readText } from './files.ts';
+import { jsonText, visible } from './io.ts';
+
+const KINDS = ['auto', 'tpm', 'keychain', 'software'] as const;
+
+export const keygen: Command = {
+  name: 'keygen',
+  summary: 'Make a key in the best place there is, and print its public half',
+  usage: '[--kind auto] [--label NAME] [options]',
+  options: {
+    kind: { type: 'string', value: 'KIND', help: `where the key lives: ${KINDS.join(', ')} (default auto)` },
+    label: {
+      type: 'string',
+      value: 'NAME',
+      help: 'name of the key (default: default); an existing key is shown, not replaced',
+    },
+    alg: { type: 'string', value: 'ALG', help: 'signature algorithm (default ES256)' },
+    dir: { type: 'string', value: 'PATH', help: "directory for key files (default: the user's state directory)" },
+    'passphrase-file': { type: 'string', value: 'FILE', help: 'encrypt key files under the first line of this file' },
+    json: { type: 'boolean', help: 'one JSON document' },
+  },
+  notes: ['The private half never leaves its place, and no command prints it.'],
+  async run(args, io) {
+    if (args.positionals.length > 0) throw new UsageError('keygen takes options only');
+    const kind = kindOf(args);
+    const keys = await openKeys(kind, await placeOf(args, kind));
+    try {
+      const label = args.text('label') ?? 'default';
+      const existed = (await keys.getKey(label)) !== undefined;
+      // openKeys judges the name: it knows what it supports
+      const alg = args.text('alg') as SignatureAlgorithm | undefined;
+      const { publicJwk, thumbprint, alg: chosen } = await keys.createKey({ label, ...(alg !== undefined && { alg }) });
+      const { kind: used, assurance, why } = keys;
+      if (args.flag('json')) {
+        io.out(jsonText({ kind: used, assurance, why, label, alg: chosen, created: !existed, thumbprint, publicJwk }));
+        return 0;
+      }
+      io.out(jsonText(publicJwk));
+      io.err(`${existed ? 'Existing' : 'New'} ${chosen} key ${visible(label)} in ${used}, thumbprint ${thumbprint}\n`);
+      for (const reason of why.split('; ')) io.err(`  ${visible(reason)}\n`);
+      return 0;
+    } finally {
+      await keys.close();
+    }
+  },
+};
+
+function kindOf(args: Arguments): (typeof KINDS)[number] {
+  const given = args.text('kind') ?? 'auto';
+  const kind = KINDS.find((name) => name === given);
+  if (kind === undefined) throw new UsageError(`--kind must be one of ${KINDS.join(', ')}`);
+  return kind;
+}
+
+async function placeOf(args: Arguments, kind: string): Promise<{ directory?: string; passphrase?: string }> {
+  const directory = args.text('dir');
+  const file = args.text('passphrase-file');
+  const passphrase = file === undefined ? undefined : (await readText(file)).split(/\r?\n/, 1)[0];
+  if (passphrase === '') throw new UsageError('the first line of the passphrase file is empty');
+  if (kind === 'software' && directory === undefined) {
+    throw new UsageError('--kind software needs --dir: a key in memory would end with this command');
+  }
+  return { ...(directory !== undefined && { directory }), ...(passphrase !== undefined && { passphrase }) };
+}
