@@ -73,7 +73,7 @@ export function createWorld(options: WorldOptions = {}): World {
   const verifier = createVerifier({
     role: 'as',
     audience: AUDIENCE,
-    trust: jwks({ keys: [attester.publicJwk] }),
+    trust: options.trust ?? jwks({ keys: [attester.publicJwk] }),
     challenges: storedChallenges(memoryChallengeStore({ now: () => clock.now })),
     ...rest,
     now: () => clock.now,

@@ -1,0 +1,126 @@
+/** Certificates of any shape, signed with `node:crypto`: good chains, and every kind that must be refused. */
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { AsnConvert, OctetString } from '@peculiar/asn1-schema';
+import {
+  AlgorithmIdentifier,
+  AttributeTypeAndValue,
+  AttributeValue,
+  BasicConstraints,
+  Certificate,
+  Extension,
+  Extensions,
+  id_ce_basicConstraints,
+  id_ce_keyUsage,
+  KeyUsage,
+  KeyUsageFlags,
+  Name,
+  RelativeDistinguishedName,
+  SubjectPublicKeyInfo,
+  TBSCertificate,
+  Time,
+  Validity,
+} from '@peculiar/asn1-x509';
+
+export interface CertificateOptions {
+  name: string;
+  issuer?: Issued;
+  notBefore?: Date;
+  notAfter?: Date;
+  /** Absent: no basic constraints at all. */
+  ca?: boolean;
+  pathLength?: number;
+  /** Absent: no key usage. */
+  usage?: number;
+  /** Object identifier of a further critical extension. */
+  critical?: string;
+  keys?: { privateKey: KeyObject; publicKey: KeyObject };
+}
+
+export interface Issued {
+  name: string;
+  der: Buffer;
+  /** Standard base64, as in `x5c`. */
+  text: string;
+  pem: string;
+  privateKey: KeyObject;
+}
+
+const ECDSA_SHA256 = '1.2.840.10045.4.3.2';
+const COMMON_NAME = '2.5.4.3';
+
+const newEcKeys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
+
+/** Issues a certificate; without an issuer it signs itself. Keys are P-256 unless given; issuers must be. */
+export function issueCertificate(options: CertificateOptions): Issued {
+  const { name, issuer, ca, pathLength, usage, critical, keys = newEcKeys() } = options;
+  const signer = issuer?.privateKey ?? keys.privateKey;
+  const spki = createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({
+    type: 'spki',
+    format: 'der',
+  });
+  const extensions: Extension[] = [];
+  const add = (extnID: string, value: object, isCritical: boolean) =>
+    extensions.push(
+      new Extension({ extnID, critical: isCritical, extnValue: new OctetString(AsnConvert.serialize(value)) }),
+    );
+  if (ca !== undefined) {
+    add(
+      id_ce_basicConstraints,
+      new BasicConstraints({ cA: ca, ...(pathLength !== undefined && { pathLenConstraint: pathLength }) }),
+      true,
+    );
+  }
+  if (usage !== undefined) add(id_ce_keyUsage, new KeyUsage(usage), true);
+  if (critical !== undefined) {
+    extensions.push(
+      new Extension({ extnID: critical, critical: true, extnValue: new OctetString(Buffer.from('0500', 'hex')) }),
+    );
+  }
+  const tbsCertificate = new TBSCertificate({
+    version: 2,
+    serialNumber: new Uint8Array(Buffer.concat([Buffer.from([1]), randomBytes(8)])).buffer,
+    signature: new AlgorithmIdentifier({ algorithm: ECDSA_SHA256 }),
+    issuer: nameOf(issuer?.name ?? name),
+    validity: new Validity({
+      notBefore: new Time(options.notBefore ?? new Date('2020-01-01T00:00:00Z')),
+      notAfter: new Time(options.notAfter ?? new Date('2045-01-01T00:00:00Z')),
+    }),
+    subject: nameOf(name),
+    subjectPublicKeyInfo: AsnConvert.parse(spki, SubjectPublicKeyInfo),
+    ...(extensions.length > 0 && { extensions: new Extensions(extensions) }),
+  });
+  const signature = sign('sha256', Buffer.from(AsnConvert.serialize(tbsCertificate)), signer);
+  const der = Buffer.from(
+    AsnConvert.serialize(
+      new Certificate({
+        tbsCertificate,
+        signatureAlgorithm: new AlgorithmIdentifier({ algorithm: ECDSA_SHA256 }),
+        signatureValue: new Uint8Array(signature).buffer,
+      }),
+    ),
+  );
+  const text = der.toString('base64');
+  return {
+    name,
+    der,
+    text,
+    pem: `-----BEGIN CERTIFICATE-----\n${text.replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`,
+    privateKey: keys.privateKey,
+  };
+}
+
+function nameOf(commonName: string): Name {
+  const value = new AttributeValue({ utf8String: commonName });
+  return new Name([new RelativeDistinguishedName([new AttributeTypeAndValue({ type: COMMON_NAME, value })])]);
+}
+
+export const CA_USAGE = KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign;
+export const SIGN_USAGE = KeyUsageFlags.digitalSignature;
+
+/** A root, an authority below it and a leaf below that, all as they should be. */
+export function goodChain(): { root: Issued; authority: Issued; leaf: Issued } {
+  const root = issueCertificate({ name: 'root', ca: true, usage: CA_USAGE });
+  const authority = issueCertificate({ name: 'authority', issuer: root, ca: true, pathLength: 0, usage: CA_USAGE });
+  const leaf = issueCertificate({ name: 'attester', issuer: authority, ca: false, usage: SIGN_USAGE });
+  return { root, authority, leaf };
+}
