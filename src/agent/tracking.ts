@@ -28,9 +28,7 @@ export function openTrackingGuard(options: {
   warnings: Warnings;
 }): TrackingGuard {
   const { mode, store, warnings } = options;
-  // one decision after the other: two first requests at once must not both find an empty ledger
-  let turn: Promise<unknown> = Promise.resolve();
-
+  // nothing is awaited between looking and writing: two first requests at once cannot both find an empty ledger
   async function decide(identity: Identity, server: string, issuedBy: string | undefined): Promise<void> {
     await store.refresh(); // another process may have shown the same key
     const seen = store.identities.get(identity.label);
@@ -58,9 +56,7 @@ export function openTrackingGuard(options: {
     show(identity, server, issuedBy) {
       const seen = store.identities.get(identity.label);
       if (seen !== undefined && isKnown(seen, server)) return Promise.resolve();
-      const decision = turn.then(() => decide(identity, server, issuedBy));
-      turn = decision.catch(() => undefined);
-      return decision;
+      return decide(identity, server, issuedBy);
     },
   };
 }

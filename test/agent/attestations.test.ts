@@ -86,6 +86,19 @@ describe('renewal', () => {
     expect((await tokenRequest(agent, as.issuer)).status).toBe(200);
   });
 
+  test('IMPL-1: an attester that has just failed is not asked again at once, also when nothing works without it', async () => {
+    const as = await ok();
+    const { agent, attester, clock } = await newAgent();
+    attester.outage = () => new Response(null, { status: 503 });
+    for (let i = 0; i < 20; i++) {
+      await expectRefusal(() => tokenRequest(agent, as.issuer), { code: 'attester_unavailable' });
+    }
+    expect(attester.seen).toHaveLength(1);
+    clock.offset = 1001;
+    attester.outage = undefined;
+    expect((await tokenRequest(agent, as.issuer)).status).toBe(200);
+  });
+
   test('IMPL-1: attestations survive a restart; after the clock went back they are not trusted', async () => {
     const stateDirectory = await directory();
     const as = await ok();

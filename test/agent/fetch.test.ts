@@ -58,6 +58,20 @@ describe('retries', () => {
     },
   );
 
+  test('ERR-4: requests at once to a server of single-use challenges: each tries again with the one it was given', async () => {
+    let count = 0;
+    const unused = new Set<unknown>();
+    const as = await startFakeAs((request, response) => {
+      if (unused.delete(shown(request).pop?.challenge)) return json(response, bearer);
+      const challenge = `c${++count}`;
+      unused.add(challenge);
+      return json(response, { error: 'use_attestation_challenge' }, 400, { [CHALLENGE]: challenge });
+    });
+    const { agent } = await newAgent();
+    const answers = await Promise.all(Array.from({ length: 10 }, () => tokenRequest(agent, as.issuer)));
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200));
+  });
+
   test.each<[string, number, unknown, Record<string, string>]>([
     ['another error', 400, { error: 'invalid_grant' }, { [CHALLENGE]: 'x' }],
     ['invalid_client_attestation', 401, { error: 'invalid_client_attestation' }, { [CHALLENGE]: 'x' }],
@@ -113,8 +127,10 @@ describe('retries', () => {
       response.write(`{"error":"use_attestation_challenge","pad":"${'x'.repeat(200_000)}`);
     });
     const { agent } = await newAgent();
+    const start = performance.now();
     const response = await tokenRequest(agent, as.issuer);
     expect(response.status).toBe(400);
+    expect(performance.now() - start).toBeLessThan(2000);
     const reader = response.body?.getReader();
     let size = 0;
     while (size < 200_000) size += (await reader?.read())?.value?.length ?? Number.NaN;
@@ -173,7 +189,22 @@ describe('protected resources', () => {
     const { agent } = await newAgent();
     expect((await agent.fetch(rs.resource, withToken)).status).toBe(401);
     expect(asked(rs, '/mcp')).toHaveLength(1);
+    // nor does it make the agent attest to whom it names
+    for (const path of ['/mcp2', '/mcp/admin']) await agent.fetch(rs.origin + path, withToken);
+    expect(rs.seen.flatMap(({ headers }) => headers['oauth-client-attestation'] ?? [])).toEqual([]);
     expect(agent.identities()).toEqual([]);
+  });
+
+  test('META-6: a document that passes by and names a resource of another origin is not believed', async () => {
+    const honest = await listen(() => (_request, response) => json(response, {}));
+    const hostile = await startFakeRs(
+      () => (_request, response) => json(response, {}),
+      () => ({ resource: `${honest.origin}/mcp` }),
+    );
+    const { agent } = await newAgent();
+    await agent.fetch(hostile.metadataUrl);
+    await agent.fetch(`${honest.origin}/mcp`, withToken);
+    expect(honest.seen[0]?.headers['oauth-client-attestation']).toBeUndefined();
   });
 
   test('META-6: a pointer to metadata on another origin is not followed', async () => {

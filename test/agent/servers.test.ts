@@ -34,6 +34,17 @@ describe('challenges', () => {
     expect(challenges).toEqual([undefined, 'c1', 'c3']);
   });
 
+  test('CHA-3: so does the answer of an endpoint that lies on another origin than the issuer', async () => {
+    const endpoint = await listen(() => (_request, response) => json(response, token, 200, { [CHALLENGE]: 'c' }));
+    const as = await startFakeAs(
+      (_request, response) => json(response, {}, 404),
+      () => ({ token_endpoint: `${endpoint.origin}/token` }),
+    );
+    const { agent } = await newAgent();
+    for (let i = 0; i < 2; i++) await tokenRequest(agent, as.issuer, {}, { url: `${endpoint.origin}/token` });
+    expect(endpoint.seen.map((request) => shown(request).pop?.challenge)).toEqual([undefined, 'c']);
+  });
+
   test('CHA-7: a challenge serves until the server says otherwise', async () => {
     const as = await startFakeAs((request, response) => {
       if (request.path === '/challenge') return json(response, { attestation_challenge: 'lasting' });

@@ -94,6 +94,22 @@ describe('a shared identity', () => {
     expect((await tokenRequest(agent, as.issuer, { resource: A })).status).toBe(200);
   });
 
+  test('PRIV-2: one request for two resources is a request by two servers', async () => {
+    const as = await bearer();
+    const authenticate = async (tracking: 'refuse' | 'separate') => {
+      const { agent, warnings } = await newAgent({ tracking });
+      const form = new URLSearchParams([
+        ['grant_type', 'client_credentials'],
+        ['resource', A],
+        ['resource', B],
+      ]);
+      await agent.addClientAuthentication(new Headers(), form, as.issuer, { issuer: as.issuer });
+      return warnings;
+    };
+    await expectRefusal(() => authenticate('refuse'), { code: 'tracking_refused' });
+    expect(await authenticate('separate')).toMatchObject([{ code: 'tracking', servers: [A, B] }]);
+  });
+
   test('PRIV-2: of two first requests at once, one is refused', async () => {
     const as = await bearer();
     const { agent } = await newAgent({ tracking: 'refuse' });
