@@ -65,7 +65,9 @@ describe('retries', () => {
       if (unused.delete(shown(request).pop?.challenge)) return json(response, bearer);
       const challenge = `c${++count}`;
       unused.add(challenge);
-      return json(response, { error: 'use_attestation_challenge' }, 400, { [CHALLENGE]: challenge });
+      // all headers first, the bodies later: by then the latest challenge is another's
+      response.writeHead(400, { 'content-type': 'application/json', [CHALLENGE]: challenge }).flushHeaders();
+      setTimeout(() => response.end('{"error":"use_attestation_challenge"}'), 100);
     });
     const { agent } = await newAgent();
     const answers = await Promise.all(Array.from({ length: 10 }, () => tokenRequest(agent, as.issuer)));

@@ -63,6 +63,7 @@ export async function newAgent(
   const warnings: AgentWarning[] = [];
   const onWarning = (warning: AgentWarning) => void warnings.push(warning);
   const agent = await createAgent({ clientId: CLIENT_ID, onWarning, timeout: 1000, ...rest, keys, attester, now });
+  onTestFinished(() => agent.close()); // it may be writing its state
   return { agent, attester, keys, warnings, clock };
 }
 
