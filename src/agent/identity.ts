@@ -7,6 +7,7 @@ import type { SignatureAlgorithm } from '../core/algorithms.ts';
 import { encodeBase64url, utf8 } from '../core/bytes.ts';
 import type { Signer } from '../core/signer.ts';
 import type { KeyStorage } from '../core/storage.ts';
+import { AttestedError } from '../errors.ts';
 import type { KeyProvider } from '../keys/provider.ts';
 import { hmacSha256, sha256Base64url } from '../platform/crypto.ts';
 import type { StateStore } from './state.ts';
@@ -100,7 +101,7 @@ export function openIdentities(options: {
         const { thumbprint } = signer;
         store.identities.set(label, { scope, generation, thumbprint, seenBy: [], joined: new Map() });
       }
-      return { label, scope, generation, signer, storage: keys.assurance };
+      return { label, scope, generation, signer: watched(signer, label, scope), storage: keys.assurance };
     })();
     opened.set(label, opening);
     opening.then(
@@ -108,6 +109,25 @@ export function openIdentities(options: {
       () => opened.delete(label),
     );
     return opening;
+  }
+
+  /** A key that another process has destroyed (rotation without keepOld) is forgotten, so that the next request finds its heir. */
+  function watched(signer: Signer, label: string, scope: string): Signer {
+    const { alg, publicJwk, thumbprint } = signer;
+    const sign = async (data: Uint8Array): Promise<Uint8Array> => {
+      try {
+        return await signer.sign(data);
+      } catch (error) {
+        if (error instanceof AttestedError && error.code === 'key_not_found') {
+          opened.delete(label);
+          store.drop(label);
+          store.current.delete(scope);
+          inventory = undefined;
+        }
+        throw error;
+      }
+    };
+    return { alg, publicJwk, thumbprint, sign };
   }
 
   return {

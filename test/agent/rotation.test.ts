@@ -51,6 +51,18 @@ describe('rotation', () => {
     expect(asked(rs, '/mcp')[0]?.headers.dpop).toBeUndefined();
   });
 
+  test('IMPL-2: a key that another process of the agent destroyed costs one request, and the next finds its heir', async () => {
+    const as = await tokens();
+    const one = await newAgent();
+    const { keys, attester } = one;
+    const other = await newAgent({ keys, attester });
+    for (const { agent } of [one, other]) await tokenRequest(agent, as.issuer, { resource: A });
+    await one.agent.rotate(A, { keepOld: false });
+    await expectRefusal(() => tokenRequest(other.agent, as.issuer, { resource: A }), { code: 'key_not_found' });
+    expect((await tokenRequest(other.agent, as.issuer, { resource: A })).status).toBe(200);
+    expect(other.agent.identities()).toMatchObject([{ ...one.agent.identities()[0], expiresAt: expect.any(Number) }]);
+  });
+
   test('IMPL-2: only the named server is rotated', async () => {
     const as = await tokens();
     const { agent } = await newAgent();
