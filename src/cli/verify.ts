@@ -4,7 +4,7 @@ import { AttestedError } from '../errors.ts';
 import { type AttestedClient, createVerifier, jwks, remoteJwks, type TrustSource } from '../verifier/index.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { readKeys, readText, revisionNumber } from './files.ts';
-import { readFields } from './inspect/recognise.ts';
+import { headOf, readFields } from './inspect/recognise.ts';
 import { type Io, jsonText, paintFor, visible } from './io.ts';
 
 export const verify: Command = {
@@ -90,7 +90,9 @@ const FIELDS = { attestation: 'OAuth-Client-Attestation', pop: 'OAuth-Client-Att
 async function headersOf(args: Arguments, io: Io): Promise<[string, string][]> {
   const file = args.text('header-file');
   const text = file === undefined ? '' : file === '-' ? await io.stdin() : await readText(file);
-  const { fields } = readFields(text.split(/\r?\n/).filter((line) => line.trim() !== ''));
+  const { fields, folded } = readFields(headOf(text));
+  // a server would not join them, and here it has to be as at the server
+  if (folded) throw new UsageError('every line of the header file must be one header field');
   const headers = fields.map(({ name, value }): [string, string] => [name, value]);
   for (const [option, name] of Object.entries(FIELDS)) {
     const value = args.text(option);

@@ -1,4 +1,5 @@
 /** One thing that the demo does and judges: a step that must work, or an attack that must fail. */
+import { Halt } from './halt.ts';
 import type { Scene } from './scene.ts';
 
 export interface Result {
@@ -34,13 +35,15 @@ export interface Outcome {
 
 /** Performs an act. Whatever is thrown is its outcome. @param interrupted rejects when the demo cannot go on */
 export async function perform(act: Act, scene: Scene, interrupted: Promise<never>): Promise<Outcome> {
-  const { id, title, expected, advice } = act;
+  const { id, title, expected } = act;
+  let { advice } = act;
   const start = performance.now();
   let result: Result;
   try {
     result = await Promise.race([act.run(scene), interrupted]);
   } catch (error) {
     const { message, code } = error as Error & { code?: unknown };
+    if (error instanceof Halt) advice = error.advice;
     result = { ok: false, got: typeof code === 'string' ? `${code}: ${message}` : message };
   }
   const { ok, got, details = [] } = result;

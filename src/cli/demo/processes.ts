@@ -1,6 +1,7 @@
 /** The parent's side: starts the demo's processes, asks them, and never leaves one behind. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { Halt } from './halt.ts';
 import { type Answer, ROLE_ARGUMENT, type RoleName, type Roles } from './protocol.ts';
 
 /** A role's methods, as calls to its process. */
@@ -43,8 +44,12 @@ export function openProcesses(onOutput: (name: string, line: string) => void): P
         new Promise((resolve) => {
           const end = (how: string) => {
             children.delete(child);
-            calls.abandon(new Error(`the process of the ${name} ended (${how})`));
-            if (!stopping) fail(new Error(`the process of the ${name} ended unasked (${how})`));
+            const error = new Halt(
+              `the process of the ${name} ended ${stopping ? '' : 'unasked '}(${how})`,
+              'What it wrote stands on stderr. If nothing killed it, please report that.',
+            );
+            calls.abandon(error);
+            if (!stopping) fail(error);
             resolve();
           };
           child.once('error', ({ message }) => end(message));
@@ -91,7 +96,10 @@ function answersOf(child: ChildProcess): Calls {
     ask: (name, command, input) =>
       new Promise((resolve, reject) => {
         const id = ++count;
-        const late = new Error(`the ${name} did not answer within ${ANSWER_WITHIN / 1000} s (${command})`);
+        const late = new Halt(
+          `the ${name} did not answer within ${ANSWER_WITHIN / 1000} s (${command})`,
+          'Its process is stopped or the machine is very busy: try again.',
+        );
         const timer = setTimeout(() => {
           open.delete(id);
           reject(late);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Act, type Outcome, perform } from './act.ts';
 import { attacks } from './attacks.ts';
+import { Halt } from './halt.ts';
 import { openProcesses } from './processes.ts';
 import type { Narrator, Report } from './report.ts';
 import { openScene } from './scene.ts';
@@ -65,17 +66,19 @@ interface Interruption {
 /** Whatever ends the demo early: a process that died, the deadline, a signal. */
 function openInterruption(failed: Promise<never>): Interruption {
   let happened = false;
-  let interrupt: (why: string) => void = () => undefined;
+  let interrupt: (why: unknown) => void = () => undefined;
   const rejected = new Promise<never>((_resolve, reject) => {
     interrupt = (why) => {
       happened = true;
-      reject(new Error(why));
+      reject(why);
     };
   });
-  rejected.catch(() => undefined);
-  failed.catch(({ message }: Error) => interrupt(message));
-  const timer = setTimeout(() => interrupt(`it took longer than ${DEADLINE / 1000} s`), DEADLINE);
-  const onSignal = (signal: NodeJS.Signals) => interrupt(`stopped by ${signal}`);
+  rejected.catch(() => undefined); // it is raced by each act; between two of them nobody listens
+  failed.catch(interrupt);
+  const late = new Halt(`the demo took longer than ${DEADLINE / 1000} s`, 'The machine is very busy: try again.');
+  const timer = setTimeout(() => interrupt(late), DEADLINE);
+  const onSignal = (signal: NodeJS.Signals) =>
+    interrupt(new Halt(`stopped by ${signal}`, 'Start it again to see the rest.'));
   for (const signal of SIGNALS) process.on(signal, onSignal);
   return {
     rejected,

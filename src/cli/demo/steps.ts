@@ -154,8 +154,9 @@ async function start(scene: Scene): Promise<Result> {
     cast.otherMcp.configure(world, 'otherMcp'),
     cast.agent.configure(world),
   ]);
-  const places = servers.map((server, i) => `${server.name} ${[attester, authorizationServer, mcp, otherMcp][i]}`);
-  return { ok: true, got: 'five processes, all ready', details: [...places, 'agent: listens nowhere'] };
+  const origins = [attester, authorizationServer, mcp, otherMcp, 'listens nowhere'];
+  const places = [...servers, cast.agent].map(({ name, pid }, i) => `${name}: ${origins[i]} (process ${pid})`);
+  return { ok: true, got: 'five processes, all ready', details: places };
 }
 
 async function enrol(scene: Scene, clientId: ClientId): Promise<Result> {

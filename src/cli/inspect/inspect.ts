@@ -56,7 +56,7 @@ export async function inspect(input: string, beside: Beside): Promise<Inspection
   const tokens = items.map((item) => describe(item, judgements.get(item) ?? NOTHING, beside.now));
   const findings = judgeWhole(input, form, items, beside);
   const ok = findings.length === 0 && tokens.every((token) => token.findings.length === 0);
-  const headerBytes = items.reduce((sum, { field, text }) => sum + (field?.length ?? 0) + text.length + 4, 0);
+  const headerBytes = items.reduce((sum, { lineBytes }) => sum + lineBytes, 0);
   return { form, notes, headerBytes, tokens, findings, ok };
 }
 
@@ -73,9 +73,9 @@ const JUDGES: Partial<Record<Kind, (text: string, around: Surroundings) => Judge
 async function judgeItem({ kind, text, field }: Item, around: Surroundings): Promise<Judgement> {
   const judge = JUDGES[kind];
   if (judge !== undefined) return judge(text, around);
-  if (field !== undefined || kind === 'jwt') return NOTHING;
-  const message = 'neither a compact JWT nor header lines';
-  return { ...NOTHING, findings: [{ code: 'invalid_request', rule: 'ATT-8', message }] };
+  if (field !== undefined) return NOTHING;
+  const message = kind === 'jwt' ? 'a JWT of none of the types used here' : 'neither a compact JWT nor header lines';
+  return { ...NOTHING, findings: [{ code: 'invalid_client_attestation', rule: 'ATT-1', message }] };
 }
 
 function describe(item: Item, { findings, checked, unchecked }: Judgement, now: number): InspectedToken {

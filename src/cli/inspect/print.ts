@@ -19,7 +19,7 @@ const TITLES: Readonly<Record<Kind, string>> = {
 /** What servers usually accept of header fields in all, bytes (IMPL-3). */
 const USUAL_LIMIT = 8192;
 /** Longer values are cut; `--json` has them whole. */
-const SHOWN = 120;
+const SHOWN = 240;
 
 export function printInspection(inspection: Inspection, io: Io): void {
   const paint = paintFor(io);

@@ -25,6 +25,8 @@ export interface Item {
   field: string | undefined;
   /** Token, challenge, or the value of a field that is none of ours. */
   text: string;
+  /** Bytes of the header line; 0 for a token on its own. */
+  lineBytes: number;
 }
 
 export interface Recognised {
@@ -53,17 +55,26 @@ const BY_TYP: Readonly<Record<string, Kind>> = {
 const FIELD_LINE = /^[ \t]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}):(.*)$/;
 
 export function recognise(input: string): Recognised {
-  const lines = input.split(/\r?\n/).filter((line) => line.trim() !== '');
-  if (FIELD_LINE.test(lines[0] ?? '')) return { form: 'headers', ...fieldsOf(lines) };
-  const text = lines.join('').replace(/\s+/g, '');
+  const head = headOf(input);
+  if (FIELD_LINE.test(head[0] ?? '')) {
+    const { fields, folded } = readFields(head);
+    return { form: 'headers', items: fields.map(itemOf), notes: folded ? ['folded lines were joined'] : [] };
+  }
+  const text = input.replace(/\s+/g, '');
   const notes = text === input.trim() ? [] : ['white space inside was left out'];
   if (!text.includes('~')) return { form: 'token', items: [tokenOf(text)], notes };
   return { form: 'concatenated', items: text.split('~').map(tokenOf), notes };
 }
 
-function fieldsOf(lines: readonly string[]): { items: Item[]; notes: string[] } {
-  const { fields, folded } = readFields(lines);
-  return { items: fields.map(itemOf), notes: folded ? ['folded lines were joined'] : [] };
+const START_LINE = /^(?:[A-Z]+ \S+ HTTP\/[\d.]+|HTTP\/[\d.]+ \d{3}.*)$/;
+
+/** The header lines of what may be a whole HTTP message: without its first line, and up to the empty one. */
+export function headOf(input: string): string[] {
+  const lines = input.split(/\r?\n/).map((line) => line.trimEnd());
+  const first = lines.findIndex((line) => line !== '' && !START_LINE.test(line));
+  const rest = first < 0 ? [] : lines.slice(first);
+  const end = rest.indexOf('');
+  return end < 0 ? rest : rest.slice(0, end);
 }
 
 export interface HeaderField {
@@ -71,7 +82,7 @@ export interface HeaderField {
   value: string;
 }
 
-/** Lines of a request or response; a line without a name continues the one before it, as print-outs fold them. */
+/** A line without a name continues the one before it, as print-outs fold them. */
 export function readFields(lines: readonly string[]): { fields: HeaderField[]; folded: boolean } {
   const fields: HeaderField[] = [];
   let folded = false;
@@ -88,16 +99,17 @@ export function readFields(lines: readonly string[]): { fields: HeaderField[]; f
 }
 
 function itemOf({ name, value }: HeaderField): Item {
+  const lineBytes = Buffer.byteLength(`${name}: ${value}\r\n`);
   const field = name.toLowerCase();
-  if (field !== 'authorization') return { kind: BY_FIELD[field] ?? 'unknown', field: name, text: value };
+  if (field !== 'authorization') return { kind: BY_FIELD[field] ?? 'unknown', field: name, text: value, lineBytes };
   const token = /^(?:bearer|dpop) +(\S+)$/i.exec(value)?.[1];
-  const kind = token !== undefined && token.split('.').length === 3 ? 'access-token' : 'unknown';
-  return { kind, field: name, text: kind === 'access-token' ? (token as string) : value };
+  const isJwt = token !== undefined && token.split('.').length === 3;
+  return { kind: isJwt ? 'access-token' : 'unknown', field: name, text: isJwt ? token : value, lineBytes };
 }
 
 function tokenOf(text: string): Item {
   const { header } = decodeToken(text);
   const typ = header?.typ;
   const known = typeof typ === 'string' && Object.hasOwn(BY_TYP, typ) ? BY_TYP[typ] : undefined;
-  return { kind: known ?? (header === undefined ? 'unknown' : 'jwt'), field: undefined, text };
+  return { kind: known ?? (header === undefined ? 'unknown' : 'jwt'), field: undefined, text, lineBytes: 0 };
 }
