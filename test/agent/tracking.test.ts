@@ -159,6 +159,26 @@ describe('state', () => {
     expect(text).not.toMatch(/secret-|"d":/);
   });
 
+  test('lies beside keys in files by default, and both come back after a restart', async () => {
+    const place = await directory();
+    const as = await bearer();
+    const attester = newAttester();
+    const thumbprints = [];
+    for (let run = 0; run < 2; run++) {
+      const keys = await openKeys('software', { directory: place, machineSecret: new Uint8Array(32).fill(7) });
+      const { agent, warnings } = await newAgent({ keys, attester });
+      expect((await tokenRequest(agent, as.issuer, { resource: A })).status).toBe(200);
+      thumbprints.push(...agent.identities().map(({ thumbprint }) => thumbprint));
+      expect((await keys.listKeys()).map(({ thumbprint }) => thumbprint)).toContain(thumbprints[0]);
+      expect(warnings).toEqual([]);
+      await agent.close();
+      await keys.close();
+    }
+    expect(thumbprints).toHaveLength(2);
+    expect(new Set(thumbprints).size).toBe(1);
+    expect(attester.seen.filter(({ path }) => path === '/attestation')).toHaveLength(1);
+  });
+
   test.each<[string, string]>([
     ['empty', ''],
     ['truncated', '{"version":1,"identities":[{"label":"att'],
