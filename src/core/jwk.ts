@@ -116,13 +116,14 @@ function toBigInt(bytes: Uint8Array): bigint {
 }
 
 const ED25519_P = 2n ** 255n - 19n;
+const ED25519_ORDER_8_Y = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n;
 /** y coordinates of the points of order 1, 2, 4 and 8 on edwards25519; the sign of x does not matter. */
 const ED25519_SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
   0n,
   1n,
   ED25519_P - 1n,
-  0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd83d3d706a17c7n,
-  0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n,
+  ED25519_ORDER_8_Y,
+  ED25519_P - ED25519_ORDER_8_Y,
 ]);
 
 function isWeakEd25519Point(point: Uint8Array): boolean {

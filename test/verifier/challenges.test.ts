@@ -200,6 +200,7 @@ describe('stored challenges', () => {
 
   it('CHA-5, VER-7: a store that answers with thenables of its own is waited for', async () => {
     // knex and bluebird answer with objects that are no native promises: taken for an answer they would all be truthy
+    // biome-ignore lint/suspicious/noThenProperty: such objects are what is tested
     const thenable = <T>(value: T) => ({ then: (done: (value: T) => void) => done(value) }) as unknown as Promise<T>;
     const challenges: Challenges = {
       issue: () => 'value',

@@ -153,7 +153,7 @@ describe('redisReplay with clients that misbehave', () => {
   );
   it('VER-8: a client of node-redis gets its options as an object', async () => {
     const calls: unknown[][] = [];
-    const client = { isOpen: true, set: async (...args: unknown[]) => (calls.push(args), 'OK') };
+    const client = { isOpen: true, set: async (...args: unknown[]) => (calls.push(args) > 0 ? 'OK' : null) };
     expect(await redisReplay(client as never).claim(proof('a'))).toBe(true);
     expect(calls[0]?.slice(1)).toEqual(['1', { NX: true, PX: 331_000 }]);
   });

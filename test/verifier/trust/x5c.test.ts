@@ -71,7 +71,8 @@ describe('chains that are refused', () => {
   const expired = ca('middle', root, { notAfter: new Date('2021-01-01T00:00:00Z') });
   const early = ca('middle', root, { notBefore: new Date('2040-01-01T00:00:00Z') });
   const constrained = ca('middle', root, { critical: '2.5.29.30' });
-  const deep = [0, 1, 2, 3, 4].reduce<Issued[]>((chain, i) => [ca(`level ${i}`, chain[0] ?? root), ...chain], []);
+  const deep: Issued[] = [];
+  for (let i = 0; i < 5; i++) deep.unshift(ca(`level ${i}`, deep[0] ?? root));
 
   const under = (issuer: Issued, changes: object = {}): [Issued, ...Issued[]] => [below(issuer, changes), issuer];
   const rows: { name: string; chain: [Issued, ...Issued[]] }[] = [
