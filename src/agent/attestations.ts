@@ -18,6 +18,8 @@ export interface Attestations {
    * another would be refused as well.
    */
   fresh(identity: Identity): Promise<string | undefined>;
+  /** Is this text an attestation of one of our identities? */
+  isOurs(attestation: string): boolean;
   /** Waits for renewals under way. */
   settle(): Promise<void>;
 }
@@ -122,6 +124,7 @@ export function keepAttestations(options: {
       if (age !== undefined && age < SURELY_FRESH && !underWay.has(identity.label)) return undefined;
       return renew(identity);
     },
+    isOurs: (attestation) => [...store.identities.values()].some((stored) => stored.attestation === attestation),
     async settle() {
       await Promise.allSettled([...underWay.values()]);
     },

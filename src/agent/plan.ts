@@ -25,28 +25,25 @@ export interface Plan extends Presentation {
 
 /** @throws AttestedError `metadata_mismatch` when proof and target do not belong together (META-6) */
 export async function planRequest(request: OutgoingRequest, parts: AgentParts): Promise<Plan | undefined> {
-  const plan = request.headers.has(ATTESTATION_HEADER)
-    ? clientPlan(request, parts)
-    : await resourcePlan(request, parts);
-  return plan;
+  const attestation = request.headers.get(ATTESTATION_HEADER);
+  return attestation === null ? resourcePlan(request, parts) : clientPlan(request, attestation, parts);
 }
 
-/** The request was authenticated by one of our hooks: does it go where its proof was made for? */
-function clientPlan({ url, method, headers }: OutgoingRequest, { proofs }: AgentParts): Plan | undefined {
+/** The request was authenticated already, by one of our hooks as a rule: does it go where its proof was made for? */
+function clientPlan(request: OutgoingRequest, attestation: string, parts: AgentParts): Plan | undefined {
+  const { url, method, headers } = request;
+  const { proofs, attestations } = parts;
   const dpopProof = proofs.recall(headers.get(DPOP_HEADER));
   const proof = proofs.recall(headers.get(POP_HEADER) ?? headers.get(DPOP_HEADER));
-  // someone else's attestation, or ours from a middleware above us
-  if (proof?.server === undefined || proof.method === undefined || proof.server.role === 'rs') return undefined;
-  const { server, identity, audience = server.id } = proof;
-  if (!server.endpoints.has(bare(url))) {
-    throw new AttestedError(
-      'metadata_mismatch',
-      "the request goes to an address that is not in its server's metadata",
-      {
-        rule: 'META-6',
-      },
-    );
+  if (proof?.server === undefined || proof.method === undefined) {
+    if (attestations.isOurs(attestation))
+      throw mismatch('the attestation comes with a proof that is not of this agent');
+    return undefined; // another client's affair
   }
+  const { server, identity, audience = server.id } = proof;
+  const belongs = server.role === 'rs' ? covers(server.id, url) : server.endpoints.has(bare(url));
+  if (!belongs) throw mismatch("the request goes to an address that is not in its server's metadata");
+  if (server.role === 'rs') return undefined; // proved by this layer, one middleware above
   const fits =
     dpopProof === undefined ||
     (dpopProof.identity === identity &&
@@ -120,6 +117,10 @@ function chooseAt(
     if (needs.required) throw error;
     return undefined; // attestation is an offer here, and one that we cannot take
   }
+}
+
+function mismatch(why: string): AttestedError {
+  return new AttestedError('metadata_mismatch', why, { rule: 'META-6' });
 }
 
 function coversSafely(audience: string, url: URL): boolean {

@@ -2,7 +2,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { expectRefusal } from '../support/errors.ts';
 import { drip, flood, startServer } from '../support/http.ts';
-import { asked, json, listen, newAgent, shown, startFakeAs, tokenRequest } from './support.ts';
+import { asked, json, listen, newAgent, shown, startFakeAs, startFakeRs, tokenRequest } from './support.ts';
 
 const token = { access_token: 'a', token_type: 'Bearer' };
 const CHALLENGE = 'OAuth-Client-Attestation-Challenge';
@@ -187,6 +187,28 @@ describe('metadata of an authorization server', () => {
       rule: 'META-6',
     });
     expect(hostile.seen).toEqual([]);
+  });
+
+  test('META-6: an attestation of ours with a proof that is not ours goes nowhere', async () => {
+    const as = await startFakeAs((_request, response) => json(response, token));
+    const other = await listen(() => (_request, response) => json(response, token));
+    const { agent } = await newAgent();
+    const headers = new Headers();
+    await agent.addClientAuthentication(headers, new URLSearchParams('grant_type=x'), as.issuer, { issuer: as.issuer });
+    headers.set('OAuth-Client-Attestation-PoP', 'p.q.r');
+    for (const url of [`${as.issuer}/token`, other.origin]) {
+      await expectRefusal(() => agent.fetch(url, { method: 'POST', headers }), { code: 'metadata_mismatch' });
+    }
+    expect([...asked(as, '/token'), ...other.seen]).toEqual([]);
+  });
+
+  test('the middleware may be applied twice', async () => {
+    const rs = await startFakeRs(() => (_request, response) => json(response, {}));
+    const { agent } = await newAgent();
+    await agent.fetch(rs.metadataUrl);
+    const twice = agent.middleware(agent.fetch);
+    expect((await twice(rs.resource, { headers: { authorization: 'Bearer x' } })).status).toBe(200);
+    expect(shown(asked(rs, '/mcp')[0]!).pop?.aud).toBe(rs.resource);
   });
 
   test("META-6: a hostile server that names an honest server's endpoint gets a PoP for itself, which is worth nothing there", async () => {
