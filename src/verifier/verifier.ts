@@ -162,6 +162,11 @@ export function createVerifier(options: VerifierOptions): Verifier {
     replay: options.replay ?? memoryReplay(),
   };
   const offersCombined = policy.popMethods.includes('dpop_combined') && revision.combined !== 'absent';
+  if (!offersCombined && !policy.popMethods.includes('attestation_pop_jwt')) {
+    throw new AttestedError('invalid_argument', 'this draft revision has none of the proof methods of the policy', {
+      rule: 'DPOP-7',
+    });
+  }
 
   /** Chooses the proof by the fields that are there, never by what the client says it is (ABCA §7). */
   function chooseProof(pop: string | undefined, dpop: string | undefined): { method: PopMethod; text: string } {
