@@ -4,7 +4,7 @@ import { UsageError } from '../command.ts';
 import type { Io } from '../io.ts';
 
 /** What the demo runs against, beside this package: optional, since servers and agents need only their own. */
-const PARTS = ['oidc-provider', '@modelcontextprotocol/client', '@modelcontextprotocol/server'] as const;
+const PARTS = { 'oidc-provider': 9, '@modelcontextprotocol/client': 2, '@modelcontextprotocol/server': 2 } as const;
 
 export const demo: Command = {
   name: 'demo',
@@ -20,8 +20,12 @@ export const demo: Command = {
   ],
   async run(args, io) {
     if (args.positionals.length > 0) throw new UsageError('demo takes no arguments');
-    const missing = PARTS.filter((name) => !isInstalled(name));
-    if (missing.length > 0) return explainMissing(missing, io);
+    const missing = Object.entries(PARTS).filter(([name]) => !isInstalled(name));
+    if (missing.length > 0)
+      return explainMissing(
+        missing.map(([name, major]) => `${name}@${major}`),
+        io,
+      );
     const { runDemo } = await import('./run.ts');
     const { jsonNarrator, textNarrator } = await import('./report.ts');
     const narrator = args.flag('json') ? jsonNarrator(io) : textNarrator(io);

@@ -1,0 +1,108 @@
+/** What stands around an example: an attester and an authorization server on this machine, for as long as it runs. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { toNodeHandler } from '@modelcontextprotocol/node';
+import { createAttester } from 'attested/attester';
+import { attestClientAuth } from 'attested/integrations/oidc-provider';
+import { generateSigner } from 'attested/keys';
+import { remoteJwks } from 'attested/verifier';
+import { exportJWK, generateKeyPair } from 'jose';
+import Provider, { type Configuration } from 'oidc-provider';
+
+export interface World {
+  attester: string;
+  issuer: string;
+  /** Lets one instance of the client enrol, once. */
+  enrolmentToken: string;
+  /** URL of the MCP server that the example makes or uses. */
+  resource: string;
+  /** Puts the MCP server there. */
+  serve(handler: (request: Request) => Promise<Response>): void;
+  close(): void;
+}
+
+/** @param clientId the one client that there is */
+export async function startWorld(clientId: string): Promise<World> {
+  // so that an example leaves nothing behind: `openKeys('auto')` keeps its keys here
+  const home = mkdtempSync(join(tmpdir(), 'attested-example-'));
+  process.env.ATTESTED_HOME = home;
+  const [attesterAt, asAt, mcpAt] = await Promise.all([place(), place(), place()]);
+  const attester = createAttester({
+    issuer: attesterAt.origin,
+    signer: generateSigner('ES256'),
+    policy: { clients: { [clientId]: { enrolment: { tokens: true } } } },
+  });
+  attesterAt.answerWith(listenerOf(attester.handler));
+  asAt.answerWith(await authorizationServer(asAt.origin, attesterAt.origin, clientId));
+  return {
+    attester: attesterAt.origin,
+    issuer: asAt.origin,
+    enrolmentToken: await attester.createEnrolmentToken({ clientId }),
+    resource: `${mcpAt.origin}/mcp`,
+    serve: (handler) => mcpAt.answerWith(listenerOf(handler)),
+    close() {
+      for (const each of [attesterAt, asAt, mcpAt]) each.close();
+      rmSync(home, { recursive: true });
+    },
+  };
+}
+
+/** The MCP SDK's adapter for node:http, whose types are a little narrower than Node's. */
+function listenerOf(handler: (request: Request) => Promise<Response>): RequestListener {
+  return toNodeHandler({ fetch: handler }) as unknown as RequestListener;
+}
+
+/** A free port of this machine, and whoever shall answer there. */
+async function place(): Promise<{ origin: string; answerWith(listener: RequestListener): void; close(): void }> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    answerWith: (listener) => void server.on('request', listener),
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+async function authorizationServer(issuer: string, attester: string, clientId: string): Promise<RequestListener> {
+  const { privateKey } = await generateKeyPair('ES256', { extractable: true });
+  const configuration = {
+    jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'ES256', use: 'sig', kid: 'as' }] },
+    clientAuthMethods: ['attest_jwt_client_auth_dpop'],
+    clients: [
+      {
+        client_id: clientId,
+        token_endpoint_auth_method: 'attest_jwt_client_auth_dpop',
+        grant_types: ['client_credentials'],
+        redirect_uris: [],
+        response_types: [],
+      },
+    ],
+    clientDefaults: { id_token_signed_response_alg: 'ES256' },
+    cookies: { keys: [randomBytes(32).toString('base64url')] },
+    ttl: { ClientCredentials: 300 },
+    features: {
+      attestClientAuth: attestClientAuth({ issuer, trust: remoteJwks(`${attester}/jwks`, { clients: [clientId] }) }),
+      clientCredentials: { enabled: true },
+      devInteractions: { enabled: false },
+      dPoP: { enabled: true, nonceSecret: randomBytes(32) },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_ctx: unknown, audience: string) => ({
+          scope: '',
+          audience,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
+    },
+  };
+  // the published types do not know the attestation feature yet
+  return new Provider(issuer, configuration as unknown as Configuration).callback();
+}
