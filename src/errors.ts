@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'invalid_grant'
   | 'invalid_request'
   | 'invalid_token'
+  | 'insufficient_scope'
   | 'access_denied'
   | 'temporarily_unavailable'
   // local

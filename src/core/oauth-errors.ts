@@ -14,6 +14,7 @@ const WIRE: Readonly<Partial<Record<ErrorCode, { as: number; rs: number }>>> = {
   invalid_grant: { as: 400, rs: 400 },
   invalid_request: { as: 400, rs: 400 },
   invalid_token: { as: 400, rs: 401 },
+  insufficient_scope: { as: 400, rs: 403 },
   access_denied: { as: 403, rs: 403 },
   temporarily_unavailable: { as: 503, rs: 503 },
 };
@@ -45,7 +46,8 @@ export function wireAnswer(
   if (known?.challenge !== undefined) headers[CHALLENGE_HEADER] = known.challenge;
   if (known?.dpopNonce !== undefined) headers[DPOP_NONCE_HEADER] = known.dpopNonce;
   if (status === 503) headers['Retry-After'] = '1';
-  if (status === 401) {
+  // a 403 of ours says what was missing in the same way (RFC 6750 §3.1)
+  if (status === 401 || (status === 403 && code === 'insufficient_scope')) {
     const scheme = code === 'use_dpop_nonce' || code === 'invalid_dpop_proof' ? 'DPoP' : 'Bearer';
     headers['WWW-Authenticate'] =
       role === 'as'
@@ -63,13 +65,13 @@ function quoted(text: string): string {
 }
 
 /** Codes after which a client tries once more (ERR-4), and what it has to renew first. */
-export const RETRY_AFTER = {
+export const RETRY_AFTER: Readonly<Record<RetryCode, string>> = {
   use_attestation_challenge: 'challenge',
   use_dpop_nonce: 'nonce',
   use_fresh_attestation: 'attestation',
-} as const satisfies Partial<Record<ErrorCode, string>>;
+};
 
-export type RetryCode = keyof typeof RETRY_AFTER;
+export type RetryCode = Extract<ErrorCode, 'use_attestation_challenge' | 'use_dpop_nonce' | 'use_fresh_attestation'>;
 
 export function isRetryCode(code: string | undefined): code is RetryCode {
   return code !== undefined && Object.hasOwn(RETRY_AFTER, code);

@@ -37,7 +37,7 @@ export function requireAttestedAgent(options: RequireAttestedAgentOptions): Expr
   return async (request, response, next) => {
     try {
       // rawHeaders, since req.headers drops or joins repeated fields
-      const auth = await gate({ method: request.method, url: pathOf(request), headers: request.rawHeaders });
+      const auth = await gate({ method: request.method, url: targetOf(request), headers: request.rawHeaders });
       if (auth instanceof Response) return await send(auth, response);
       for (const [name, value] of Object.entries(nextHeaders(auth))) response.setHeader(name, value);
       request.auth = auth;
@@ -51,10 +51,9 @@ export function requireAttestedAgent(options: RequireAttestedAgentOptions): Expr
 /** Serves the RFC 9728 metadata document and the challenge endpoint; mount it at the root of the app. */
 export function attestedResource(options: ResourceEndpointOptions): ExpressHandler & { metadataUrl: string } {
   const endpoints = resourceEndpoints(options);
-  const { origin } = new URL(options.verifier.audience);
   const handler: ExpressHandler = async (request, response, next) => {
     try {
-      const answer = await endpoints.serve(new Request(new URL(pathOf(request), origin), { method: request.method }));
+      const answer = await endpoints.serve({ method: request.method, url: targetOf(request) });
       if (answer === undefined) next();
       else await send(answer, response);
     } catch (error) {
@@ -64,9 +63,9 @@ export function attestedResource(options: ResourceEndpointOptions): ExpressHandl
   return Object.assign(handler, { metadataUrl: endpoints.metadataUrl });
 }
 
-function pathOf({ originalUrl, url }: ExpressRequest): string {
-  const path = originalUrl ?? url;
-  return path.startsWith('/') ? path : '/'; // an absolute-form target names no path of ours
+/** The target as the client sent it: `url` alone lacks the path under which a router is mounted. */
+function targetOf({ originalUrl, url }: ExpressRequest): string {
+  return originalUrl ?? url;
 }
 
 async function send(answer: Response, response: ExpressResponse): Promise<void> {

@@ -1,17 +1,17 @@
 /** Access tokens as an MCP server sees them: what it must learn from each, and a ready verifier for JWTs (RFC 9068). */
-import { createRemoteJWKSet, errors, jwtVerify } from 'jose';
+import { createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
 import { isJsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
-import { assertSafeUrl } from '../platform/http.ts';
+import { assertSafeUrl, type FetchLike, fetchText } from '../platform/http.ts';
 
 /** A valid access token. A superset of the MCP SDKs' `AuthInfo` (v1 and v2). */
 export interface AccessToken {
   token: string;
   clientId: string;
   scopes: string[];
-  /** Seconds since the epoch. */
+  /** Seconds since the epoch. A token without it is refused. */
   expiresAt?: number;
-  /** The resource the token was issued for (RFC 8707). */
+  /** The resource the token was issued for (RFC 8707). A token without it is refused: it may be another server's. */
   resource?: URL;
   /** `cnf.jkt`: thumbprint of the key that the token is bound to (RFC 9449 §6.1). */
   jkt?: string;
@@ -20,7 +20,10 @@ export interface AccessToken {
   extra?: Record<string, unknown>;
 }
 
-/** Validates an access token. Throws to refuse it; the reason goes to the log, not to the caller. */
+/**
+ * Validates an access token. Throws to refuse it; the reason goes to the log, not to the caller. Where the token could not be
+ * judged, throw an AttestedError `temporarily_unavailable`: any other error tells the client to throw its token away.
+ */
 export type VerifyAccessToken = (token: string) => Promise<AccessToken>;
 
 export interface JwtAccessTokenOptions {
@@ -34,7 +37,16 @@ export interface JwtAccessTokenOptions {
   algorithms?: string[];
   /** Name of a claim that holds the client instance's thumbprint. Default `client_instance_jkt`. */
   instanceClaim?: string;
+  /** For the keys. Default `globalThis.fetch`. */
+  fetch?: FetchLike;
+  /** Milliseconds for fetching the keys. Default 5000. */
+  timeout?: number;
+  /** Milliseconds since the epoch. Default `Date.now`. */
+  now?: () => number;
 }
+
+/** What jose says when the key set cannot be had: a status other than 200 or no JSON, a time-out, JSON that is no key set. */
+const KEY_SET_FAULTS = new Set(['ERR_JOSE_GENERIC', 'ERR_JWKS_TIMEOUT', 'ERR_JWKS_INVALID']);
 
 /**
  * Validates JWT access tokens of one AS against its published keys (RFC 9068 §4).
@@ -43,7 +55,10 @@ export interface JwtAccessTokenOptions {
  *   `temporarily_unavailable` when the keys cannot be fetched
  */
 export function jwtAccessTokens(options: JwtAccessTokenOptions): VerifyAccessToken {
-  const { issuer, audience, instanceClaim = 'client_instance_jkt' } = options;
+  const { issuer, audience, instanceClaim = 'client_instance_jkt', fetch, timeout, now = Date.now } = options;
+  if (!URL.canParse(audience)) {
+    throw new AttestedError('invalid_argument', 'the audience must be a resource identifier, a URL (RFC 9728 §1.2)');
+  }
   const algorithms = options.algorithms ?? [
     'ES256',
     'ES384',
@@ -57,18 +72,29 @@ export function jwtAccessTokens(options: JwtAccessTokenOptions): VerifyAccessTok
     'RS384',
     'RS512',
   ];
-  const keys = createRemoteJWKSet(assertSafeUrl(options.jwksUri), { timeoutDuration: 5000, cooldownDuration: 30_000 });
+  const keys = createRemoteJWKSet(assertSafeUrl(options.jwksUri), {
+    cooldownDuration: 30_000,
+    // bounded in time and size
+    [customFetch]: async (url: string) => {
+      const { status, text } = await fetchText(url, {}, { fetch, timeout });
+      return new Response(text, { status });
+    },
+  });
+  const resource = new URL(audience);
+  // clients ask for the resource as URL parsers write it, with a slash for an empty path
+  const names = [...new Set([audience, resource.href])];
   return async (token) => {
     const { payload } = await jwtVerify(token, keys, {
       issuer,
-      audience,
+      audience: names,
       algorithms,
       typ: 'at+jwt',
       requiredClaims: ['exp', 'client_id'],
       clockTolerance: 5,
+      currentDate: new Date(now()),
     }).catch((error: unknown) => {
-      // a failure to fetch the keys says nothing about the token
-      const faulty = error instanceof errors.JOSEError && !(error instanceof errors.JWKSTimeout);
+      // a failure to get the keys says nothing about the token
+      const faulty = error instanceof errors.JOSEError && !KEY_SET_FAULTS.has(error.code);
       throw faulty
         ? new AttestedError('invalid_token', 'the access token is not valid here', {
             rule: 'RFC 9068 §4',
@@ -79,18 +105,25 @@ export function jwtAccessTokens(options: JwtAccessTokenOptions): VerifyAccessTok
           });
     });
     const { client_id: clientId, scope, cnf, exp, [instanceClaim]: instance } = payload;
-    if (typeof clientId !== 'string')
-      throw new AttestedError('invalid_token', 'the access token names no client', { rule: 'RFC 9068 §2.2' });
-    const jkt = isJsonObject(cnf) && typeof cnf.jkt === 'string' ? cnf.jkt : undefined;
+    if (typeof clientId !== 'string') throw malformed('names no client', 'RFC 9068 §2.2');
+    if (cnf !== undefined && !(isJsonObject(cnf) && typeof cnf.jkt === 'string' && Object.keys(cnf).length === 1)) {
+      throw malformed('is bound in a way that this server cannot check', 'RFC 7800 §3.1');
+    }
+    if (instance !== undefined && typeof instance !== 'string') throw malformed('names no client instance', 'BIND-1');
+    const jkt = cnf?.jkt as string | undefined;
     return {
       token,
       clientId,
       scopes: typeof scope === 'string' && scope !== '' ? scope.split(' ') : [],
-      resource: new URL(audience),
+      resource,
       extra: { ...(typeof payload.sub === 'string' && { subject: payload.sub }) },
       ...(exp !== undefined && { expiresAt: exp }),
       ...(jkt !== undefined && { jkt }),
-      ...(typeof instance === 'string' && { instance }),
+      ...(instance !== undefined && { instance }),
     };
   };
+}
+
+function malformed(why: string, rule: string): AttestedError {
+  return new AttestedError('invalid_token', `the access token ${why}`, { rule });
 }

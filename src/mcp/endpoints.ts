@@ -1,6 +1,7 @@
 /** A whole protected MCP server behind one fetch-style function: gate, metadata document, challenge endpoint, handler. */
 import type { JsonObject } from '../core/json.ts';
 import type { Verifier } from '../verifier/verifier.ts';
+import { urlUnder } from './request-target.ts';
 import { type AuthInfo, nextHeaders, type RequireAttestedAgentOptions, requireAttestedAgent } from './server.ts';
 
 export interface ResourceEndpointOptions {
@@ -8,7 +9,7 @@ export interface ResourceEndpointOptions {
   /** Issuer identifiers of the authorization servers that issue tokens for this server. */
   authorizationServers: readonly string[];
   scopesSupported?: readonly string[];
-  /** Further members of the metadata document. */
+  /** Further members of the metadata document. What this package says there stays as it is. */
   metadata?: JsonObject;
 }
 
@@ -16,37 +17,37 @@ export interface ResourceEndpoints {
   /** RFC 9728 §3.1: the well-known path goes between host and path of the resource. */
   metadataUrl: string;
   challengeUrl: string;
-  /** Answers requests for either endpoint; undefined for everything else. */
-  serve(request: Request): Promise<Response | undefined>;
+  /** Answers requests for either endpoint; undefined for everything else. `url` may be a path or absolute. */
+  serve(request: { method: string; url: string }): Promise<Response | undefined>;
 }
 
 /** Metadata document (RFC 9728 with META-2, META-3) and challenge endpoint (CHA-1) of a resource server. */
 export function resourceEndpoints(options: ResourceEndpointOptions): ResourceEndpoints {
   const { verifier, authorizationServers, scopesSupported } = options;
-  const resource = new URL(verifier.audience);
-  const path = resource.pathname === '/' ? '' : resource.pathname;
-  const metadataUrl = `${resource.origin}/.well-known/oauth-protected-resource${path}`;
-  const challengeUrl = `${resource.origin}${path}/attestation-challenge`;
+  const { origin, pathname, search } = new URL(verifier.audience);
+  const path = pathname === '/' ? '' : pathname;
+  const metadataPath = `/.well-known/oauth-protected-resource${path}`;
+  const challengePath = `${path.replace(/\/$/, '')}/attestation-challenge`;
+  const [metadataUrl, challengeUrl] = [origin + metadataPath + search, origin + challengePath];
   const document = JSON.stringify({
+    ...options.metadata,
     resource: verifier.audience,
     authorization_servers: authorizationServers,
     bearer_methods_supported: ['header'],
     ...(scopesSupported !== undefined && { scopes_supported: scopesSupported }),
     ...verifier.metadata({ challengeEndpoint: challengeUrl }),
-    ...options.metadata,
   });
-  const pathOf = (url: string) => new URL(url).pathname;
   return {
     metadataUrl,
     challengeUrl,
-    async serve(request) {
-      const { pathname } = new URL(request.url);
-      if (pathname === pathOf(challengeUrl)) return verifier.challengeHandler(request);
-      if (pathname !== pathOf(metadataUrl)) return undefined;
-      if (request.method !== 'GET' && request.method !== 'HEAD') {
+    async serve({ method, url }) {
+      const asked = urlUnder(origin, url)?.pathname;
+      if (asked === challengePath) return verifier.challengeHandler(new Request(challengeUrl, { method }));
+      if (asked !== metadataPath) return undefined;
+      if (method !== 'GET' && method !== 'HEAD') {
         return new Response(null, { status: 405, headers: { Allow: 'GET, HEAD' } });
       }
-      return new Response(document, {
+      return new Response(method === 'HEAD' ? null : document, {
         headers: {
           'Content-Type': 'application/json',
           'Cache-Control': 'max-age=300',
@@ -73,11 +74,11 @@ export interface ProtectOptions
 export function protect(handler: McpHandler, options: ProtectOptions): (request: Request) => Promise<Response> {
   const endpoints = resourceEndpoints(options);
   const gate = requireAttestedAgent({ ...options, resourceMetadataUrl: endpoints.metadataUrl });
-  const { pathname: mcpPath } = new URL(options.verifier.audience);
+  const { origin, pathname: mcpPath } = new URL(options.verifier.audience);
   return async (request) => {
     const answer = await endpoints.serve(request);
     if (answer !== undefined) return answer;
-    if (new URL(request.url).pathname !== mcpPath) return new Response(null, { status: 404 });
+    if (urlUnder(origin, request.url)?.pathname !== mcpPath) return new Response(null, { status: 404 });
     const auth = await gate(request);
     if (auth instanceof Response) return auth;
     const response = await handler.fetch(request, { authInfo: auth });

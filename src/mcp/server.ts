@@ -1,10 +1,11 @@
 /** An MCP server's gate: access token and client attestation of every request, and that both belong together. */
 import type { HeadersInput } from '../core/headers.ts';
-import { readAttestationFields } from '../core/headers.ts';
+import { CHALLENGE_HEADER, DPOP_NONCE_HEADER, readAttestationFields } from '../core/headers.ts';
 import { AttestedError } from '../errors.ts';
 import { assertTokenBoundTo } from '../verifier/binding.ts';
 import type { AttestedClient, Verifier } from '../verifier/verifier.ts';
 import type { AccessToken, VerifyAccessToken } from './access-tokens.ts';
+import { urlUnder } from './request-target.ts';
 
 /** What the gate reads of a request: a web `Request` is one; so is `{ method, url, headers: req.rawHeaders }`. */
 export interface GateRequest {
@@ -33,7 +34,8 @@ export interface RequireAttestedAgentOptions {
   requiredScopes?: readonly string[];
   /**
    * What ties a token to the instance that presents it. `instance` (default): the token names the attested key (`cnf.jkt`, or
-   * a claim of the AS). `client`: the same client_id will do, so that another instance of this client could use it.
+   * a claim of the AS). `client`: a token that names no instance is good for every instance of its client. A token that the
+   * AS gave to one instance (`AccessToken.instance`) is good for that one in either case.
    */
   binding?: 'instance' | 'client';
   /** URL of this server's metadata document (RFC 9728), for refusals and for tools. */
@@ -43,34 +45,45 @@ export interface RequireAttestedAgentOptions {
    * audience, so that nothing depends on the Host header or on a proxy.
    */
   publicUrl?: (request: GateRequest) => string;
-  /** Every refusal, for the operator's log: `error.code`, `error.rule` and `error.message` hold no secrets. */
+  /**
+   * Every refusal, for the operator's log: `error.code`, `error.rule` and `error.message` hold no secrets; `error.cause` may.
+   * A request without a token is among them (rule `RFC 6750 §3`): that is how a client's first contact looks.
+   */
   onRefusal?: (error: AttestedError, request: GateRequest) => void;
+  /** Milliseconds since the epoch, for the tokens' end. Default `Date.now`. */
+  now?: () => number;
 }
 
 /**
  * Makes the gate of an MCP server. Gives the `AuthInfo` for the SDK's handler, or the `Response` to send instead.
  *
  * Checks, in this order: an access token is there; attestation and proof of possession (ABCA §7); the token itself; token and
- * instance belong together; scopes.
+ * instance belong together; scopes. Left to the caller: what the caller may do, and that an MCP session is used only by the
+ * instance that began it (`extra.attestation.thumbprint`).
  */
 export function requireAttestedAgent(
   options: RequireAttestedAgentOptions,
 ): (request: GateRequest) => Promise<AuthInfo | Response> {
-  const { verifier, requiredScopes = [], binding = 'instance', resourceMetadataUrl, onRefusal } = options;
+  const { verifier, requiredScopes = [], binding = 'instance', resourceMetadataUrl, now = Date.now } = options;
   const verifyToken =
     typeof options.verifyAccessToken === 'function'
       ? options.verifyAccessToken
       : options.verifyAccessToken.verifyAccessToken.bind(options.verifyAccessToken);
   const optional = verifier.policy.popMethods.includes('none');
+  const { origin } = new URL(verifier.audience);
 
-  async function admit(request: GateRequest): Promise<AuthInfo> {
+  async function admit(request: GateRequest, attempt: Attempt): Promise<AuthInfo> {
     const fields = readAttestationFields(request.headers);
     const [, scheme, token] = /^(\S+) +(\S+)$/.exec(fields.authorization ?? '') ?? [];
     const isDpop = scheme?.toLowerCase() === 'dpop';
-    if (token === undefined || (!isDpop && scheme?.toLowerCase() !== 'bearer')) throw new NoToken();
+    if (token === undefined || (!isDpop && scheme?.toLowerCase() !== 'bearer')) {
+      attempt.withoutToken = true;
+      throw new AttestedError('invalid_token', 'the request has no access token', { rule: 'RFC 6750 §3' });
+    }
     const seen = { headers: request.headers, method: request.method, url: publicUrlOf(request) };
     const anonymous = optional && fields.attestation === undefined && fields.pop === undefined;
     const client = anonymous ? undefined : await verifier.verify(seen);
+    attempt.client = client;
     const access = await checkedToken(token);
     if (access.jkt !== undefined && !isDpop) throw invalidToken('is bound to a key and must come with the DPoP scheme');
     if (isDpop) {
@@ -78,8 +91,10 @@ export function requireAttestedAgent(
       const proven = client?.method === 'dpop_combined' ? client.thumbprint : await verifier.verifyDpop(seen);
       if (access.jkt !== proven) throw invalidToken('is not bound to the key of the DPoP proof');
     }
-    if (client !== undefined) checkBinding(access, client);
-    if (!requiredScopes.every((scope) => access.scopes.includes(scope))) throw new InsufficientScope();
+    checkBinding(access, client);
+    if (!requiredScopes.every((scope) => access.scopes.includes(scope))) {
+      throw new AttestedError('insufficient_scope', 'the access token lacks a scope', { rule: 'RFC 6750 §3.1' });
+    }
     return authInfo(access, client);
   }
 
@@ -91,23 +106,35 @@ export function requireAttestedAgent(
       if (cause instanceof AttestedError) throw cause;
       throw new AttestedError('invalid_token', 'the access token is not valid here', { rule: 'RFC 6750 §3.1', cause });
     }
-    if (access.expiresAt !== undefined && access.expiresAt * 1000 <= Date.now()) throw invalidToken('has expired');
-    if (access.resource !== undefined && !sameResource(access.resource.href, verifier.audience)) {
+    // what is not stated was not checked: the SDKs' own gates refuse a token without an end, too
+    if (!Number.isFinite(access.expiresAt)) throw invalidToken('has no known end');
+    if ((access.expiresAt as number) * 1000 <= now()) throw invalidToken('has expired');
+    if (access.resource === undefined || !sameResource(access.resource.href, new URL(verifier.audience).href)) {
       throw invalidToken('was issued for another resource');
     }
     return access;
   }
 
-  function checkBinding(access: AccessToken, client: AttestedClient): void {
-    assertTokenBoundTo({ clientId: access.clientId }, client);
-    if (binding === 'client') return;
-    const bound = access.instance ?? access.jkt;
+  function checkBinding({ clientId, instance, jkt }: AccessToken, client: AttestedClient | undefined): void {
+    if (client === undefined) {
+      if (instance === undefined) return;
+      // or else a stolen token would be good for whoever leaves the attestation out
+      throw new AttestedError(
+        'invalid_client_attestation',
+        'the access token belongs to a client instance, whose attestation is missing',
+        { rule: 'BIND-1' },
+      );
+    }
+    assertTokenBoundTo({ clientId }, client);
+    const bound = instance ?? (binding === 'instance' ? jkt : client.thumbprint);
     if (bound === undefined) throw invalidToken('is not bound to a client instance');
     if (bound !== client.thumbprint) throw invalidToken('belongs to another client instance');
   }
 
   function authInfo(access: AccessToken, client: AttestedClient | undefined): AuthInfo {
-    const { token, clientId, scopes, expiresAt, resource, extra } = access;
+    const { token, clientId, scopes, expiresAt, resource } = access;
+    // only this gate says who is attested, whatever else a token may claim
+    const { attestation: _, ...extra } = access.extra ?? {};
     return {
       token,
       clientId,
@@ -120,49 +147,80 @@ export function requireAttestedAgent(
   }
 
   function publicUrlOf(request: GateRequest): string {
-    if (options.publicUrl !== undefined) return options.publicUrl(request);
-    const { pathname, search } = new URL(request.url, verifier.audience);
-    return new URL(pathname + search, verifier.audience).href;
+    const url = options.publicUrl === undefined ? urlUnder(origin, request.url)?.href : options.publicUrl(request);
+    if (url !== undefined) return url;
+    throw new AttestedError('invalid_request', 'the request names no path of this server', { rule: 'RFC 9112 §3.2' });
   }
 
-  async function refuse(error: unknown, request: GateRequest): Promise<Response> {
-    if (error instanceof NoToken || error instanceof InsufficientScope) {
-      const metadata = resourceMetadataUrl === undefined ? '' : `resource_metadata="${resourceMetadataUrl}"`;
-      const headers = new Headers({ 'Cache-Control': 'no-store' });
-      if (error instanceof InsufficientScope) {
-        const parts = ['error="insufficient_scope"', `scope="${requiredScopes.join(' ')}"`, metadata].filter(Boolean);
-        headers.set('WWW-Authenticate', `Bearer ${parts.join(', ')}`);
-        return Response.json({ error: 'insufficient_scope' }, { status: 403, headers });
-      }
-      // no error code without credentials (RFC 6750 §3); fresh values save the client a round trip later (CHA-3)
-      headers.set('WWW-Authenticate', `Bearer ${metadata}`.trim());
-      for (const [name, value] of Object.entries(await verifier.freshHeaders())) headers.set(name, value);
-      return Response.json({ error: 'invalid_token' }, { status: 401, headers });
+  async function refuse(error: unknown, request: GateRequest, attempt: Attempt): Promise<Response> {
+    const refusal =
+      error instanceof AttestedError
+        ? error
+        : new AttestedError('temporarily_unavailable', 'the request could not be judged', { cause: error });
+    try {
+      options.onRefusal?.(refusal, request);
+    } catch {
+      // a log that fails must not change the answer
     }
-    if (error instanceof AttestedError) onRefusal?.(error, request);
-    else
-      onRefusal?.(
-        new AttestedError('temporarily_unavailable', 'the request could not be judged', { cause: error }),
-        request,
-      );
-    return verifier.respond(error);
+    const { status, headers, body } = verifier.respond(refusal);
+    const response = new Response(body, { status, headers });
+    // no error code without credentials (RFC 6750 §3)
+    const said = attempt.withoutToken ? 'Bearer' : headers.get('WWW-Authenticate');
+    if (said === null) return response;
+    response.headers.set('WWW-Authenticate', withParameters(said, hints));
+    for (const [name, value] of Object.entries(await freshValues(attempt.client))) {
+      if (!response.headers.has(name)) response.headers.set(name, value);
+    }
+    return response;
   }
 
-  return (request) => admit(request).catch((error: unknown) => refuse(error, request));
+  /** What a client needs to do better: the document that explains this server, and the scopes (RFC 9728 §5.1, RFC 6750 §3). */
+  const hints: Record<string, string> = {
+    ...(requiredScopes.length > 0 && { scope: requiredScopes.join(' ') }),
+    ...(resourceMetadataUrl !== undefined && { resource_metadata: new URL(resourceMetadataUrl).href }),
+  };
+
+  /** Fresh values with a refusal save the client a round trip later (CHA-3). Without them it is a refusal all the same. */
+  async function freshValues(client: AttestedClient | undefined): Promise<Record<string, string>> {
+    if (client !== undefined) return nextOf(client);
+    return verifier.freshHeaders().catch(() => ({}));
+  }
+
+  return async (request) => {
+    const attempt: Attempt = { withoutToken: false, client: undefined };
+    try {
+      return await admit(request, attempt);
+    } catch (error) {
+      return refuse(error, request, attempt);
+    }
+  };
+}
+
+/** How far a request came before it was refused. */
+interface Attempt {
+  withoutToken: boolean;
+  client: AttestedClient | undefined;
 }
 
 /** Headers that hand the client its next challenge and nonce, for the answer to an admitted request (CHA-3, CHA-6). */
 export function nextHeaders({ extra: { attestation } }: AuthInfo): Record<string, string> {
+  return attestation === undefined ? {} : nextOf(attestation);
+}
+
+function nextOf({ challengeForNext, dpopNonceForNext }: AttestedClient): Record<string, string> {
   return {
-    ...(attestation?.challengeForNext !== undefined && {
-      'OAuth-Client-Attestation-Challenge': attestation.challengeForNext,
-    }),
-    ...(attestation?.dpopNonceForNext !== undefined && { 'DPoP-Nonce': attestation.dpopNonceForNext }),
+    ...(challengeForNext !== undefined && { [CHALLENGE_HEADER]: challengeForNext }),
+    ...(dpopNonceForNext !== undefined && { [DPOP_NONCE_HEADER]: dpopNonceForNext }),
   };
 }
 
-class NoToken extends Error {}
-class InsufficientScope extends Error {}
+function withParameters(challenge: string, parameters: Record<string, string>): string {
+  const added = Object.entries(parameters)
+    .filter(([name]) => !challenge.includes(`${name}="`))
+    .map(([name, value]) => `${name}="${value}"`);
+  if (added.length === 0) return challenge;
+  return `${challenge}${challenge.includes(' ') ? ', ' : ' '}${added.join(', ')}`;
+}
 
 function invalidToken(why: string): AttestedError {
   return new AttestedError('invalid_token', `the access token ${why}`, { rule: 'BIND-1' });

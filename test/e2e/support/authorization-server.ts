@@ -2,10 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import Provider, { type Configuration } from 'oidc-provider';
+import { memoryAdapter } from '../../../src/cli/demo/memory-adapter.ts';
 import type { AttestedError } from '../../../src/errors.ts';
 import {
   type AttestClientAuthOptions,
-  attestationRefusals,
+  attestationMiddleware,
   attestClientAuth,
   clientInstanceClaim,
 } from '../../../src/integrations/oidc-provider.ts';
@@ -51,6 +52,7 @@ export async function startAuthorizationServer(
     scope: `openid offline_access ${SCOPE}`,
   };
   const configuration = {
+    adapter: memoryAdapter(),
     jwks: {
       keys: [{ ...generatePrivateKey('ES256').export({ format: 'jwk' }), alg: 'ES256', use: 'sig', kid: 'as-1' }],
     },
@@ -66,6 +68,16 @@ export async function startAuthorizationServer(
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
     interactions: { url: (_ctx: unknown, { uid }: { uid: string }) => `/interaction/${uid}` },
     issueRefreshToken: () => true,
+    rotateRefreshToken: true,
+    ttl: {
+      ClientCredentials: 300,
+      AccessToken: 300,
+      Interaction: 300,
+      Grant: 3600,
+      Session: 3600,
+      RefreshToken: 3600,
+      IdToken: 300,
+    },
     extraTokenClaims: clientInstanceClaim,
     features: {
       attestClientAuth: attestClientAuth({
@@ -78,7 +90,7 @@ export async function startAuthorizationServer(
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       dPoP: { enabled: true, nonceSecret: randomBytes(32) },
-      introspection: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: sameClient },
       pushedAuthorizationRequests: { enabled: true },
       resourceIndicators: {
         enabled: true,
@@ -92,12 +104,12 @@ export async function startAuthorizationServer(
         }),
         useGrantedResource: () => true,
       },
-      revocation: { enabled: true },
+      revocation: { enabled: true, allowedPolicy: sameClient },
     },
   };
   // the published types know neither the attestation feature nor its methods yet
   const provider = new Provider(issuer, configuration as unknown as Configuration);
-  provider.use(attestationRefusals as never);
+  provider.use(attestationMiddleware as never);
   provider.on('server_error', (_ctx, error) => console.error(error));
   const callback = provider.callback();
   http.answerWith((request, response) => {
@@ -107,12 +119,15 @@ export async function startAuthorizationServer(
   return { issuer, provider, refusals, tokens };
 }
 
+const sameClient = (_ctx: unknown, client: { clientId: string }, token: { clientId: string }) =>
+  client.clientId === token.clientId;
+
 /** Signs a fixed person in and grants everything that was asked for. */
 async function agree(provider: Provider, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { params, session } = await provider.interactionDetails(request, response);
   const accountId = session?.accountId ?? 'alice';
   const grant = new provider.Grant({ accountId, clientId: params.client_id as string });
-  grant.addOIDCScope('openid offline_access');
+  grant.addOIDCScope(params.scope as string);
   for (const resource of [params.resource ?? []].flat() as string[]) grant.addResourceScope(resource, SCOPE);
   const result = { login: { accountId }, consent: { grantId: await grant.save() } };
   await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });

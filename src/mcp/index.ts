@@ -1,0 +1,23 @@
+/** `attested/mcp`: MCP clients and servers, SDK v1 and v2. */
+export {
+  type AccessToken,
+  type JwtAccessTokenOptions,
+  jwtAccessTokens,
+  type VerifyAccessToken,
+} from './access-tokens.ts';
+export * from './client.ts';
+export {
+  type McpHandler,
+  type ProtectOptions,
+  protect,
+  type ResourceEndpointOptions,
+  type ResourceEndpoints,
+  resourceEndpoints,
+} from './endpoints.ts';
+export {
+  type AuthInfo,
+  type GateRequest,
+  nextHeaders,
+  type RequireAttestedAgentOptions,
+  requireAttestedAgent,
+} from './server.ts';
