@@ -205,7 +205,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     ),
     fetch: middleware((input, init) => (fetch ?? globalThis.fetch)(input, init)),
     middleware,
-    addClientAuthentication: async (headers, params, _url, metadata) => {
+    addClientAuthentication: async (headers, params, url, metadata) => {
       const issuer = metadata?.issuer;
       if (typeof issuer !== 'string') {
         throw new AttestedError(
@@ -216,7 +216,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
           },
         );
       }
-      await authenticator.authenticate(headers, params, issuer);
+      await authenticator.authenticate(headers, params, issuer, undefined, url);
     },
     clientAuth: async (as, client, body, headers) => {
       const registered = (client as { token_endpoint_auth_method?: unknown }).token_endpoint_auth_method;

@@ -36,12 +36,15 @@ export interface ClientAuthenticator {
    *
    * @param issuer the audience: from the AS's metadata, never from the request's address (META-6)
    * @param registered the method that this very client is registered for, if the caller knows
+   * @param target where the caller says that the request goes: an endpoint or, with some libraries, the server itself
+   * @throws AttestedError `metadata_mismatch` when that is not the issuer's: the request may be sent by another fetch than ours
    */
   authenticate(
     headers: Headers,
     params: URLSearchParams,
     issuer: string,
     registered?: PopMethod | undefined,
+    target?: string | URL,
   ): Promise<void>;
   /** What was presented last at an endpoint. */
   lastAt(endpoint: string): Presentation | undefined;
@@ -57,8 +60,13 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
   const last = new BoundedMap<string, Presentation>(MAX_ENDPOINTS);
 
   return {
-    async authenticate(headers, params, issuer, registered) {
+    async authenticate(headers, params, issuer, registered, target) {
       const server = await servers.issuer(issuer);
+      if (target !== undefined && !isAt(server, target)) {
+        throw new AttestedError('metadata_mismatch', 'the request goes elsewhere than to the issuer of its metadata', {
+          rule: 'META-6',
+        });
+      }
       const foreignDpop = headers.has(DPOP_HEADER) && proofs.recall(headers.get(DPOP_HEADER)) === undefined;
       const method = chooseAt(server, parts, registered, foreignDpop);
       const endpoint = endpointFor(params, server);
@@ -81,6 +89,12 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
     },
     lastAt: (endpoint) => last.get(endpoint),
   };
+}
+
+function isAt(server: Server, target: string | URL): boolean {
+  if (!URL.canParse(String(target))) return false;
+  const url = new URL(target);
+  return server.endpoints.has(bare(url)) || url.origin === new URL(server.id).origin;
 }
 
 function chooseAt(

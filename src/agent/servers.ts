@@ -2,7 +2,7 @@
 import { isUsableChallenge, readChallengeBody } from '../core/challenge.ts';
 import { CHALLENGE_HEADER, DPOP_NONCE_HEADER } from '../core/headers.ts';
 import { AttestedError } from '../errors.ts';
-import { assertSafeUrl, type FetchLike, fetchJson } from '../platform/http.ts';
+import { assertSafeUrl, type FetchLike, fetchJson, isLoopback } from '../platform/http.ts';
 import { BoundedMap } from './bounded.ts';
 import { bare, covers, fetchIssuer, fetchResource, type MetadataFetch, type ServerDocument } from './metadata.ts';
 
@@ -166,15 +166,21 @@ function bestCover(servers: Iterable<Server>, url: URL): Server | undefined {
   return best;
 }
 
-/** The challenge endpoint lies where the server itself or another endpoint of its own document lies. */
+/**
+ * The challenge endpoint lies where the server itself or another endpoint of its own document lies. A server elsewhere has
+ * none on this machine: its document could have us POST to any local service.
+ */
 function mayAsk(server: Server, endpoint: string): boolean {
+  const own = new URL(server.id);
   let origin: string;
+  let hostname: string;
   try {
-    ({ origin } = assertSafeUrl(endpoint));
+    ({ origin, hostname } = assertSafeUrl(endpoint));
   } catch {
     return false;
   }
-  if (origin === new URL(server.id).origin) return true;
+  if (origin === own.origin) return true;
+  if (isLoopback(hostname) && !isLoopback(own.hostname)) return false;
   const address = bare(new URL(endpoint));
   return [...server.endpoints].some((other) => other !== address && new URL(other).origin === origin);
 }

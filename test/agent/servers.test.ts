@@ -107,6 +107,28 @@ describe('challenges', () => {
     expect(new Set(reached)).toEqual(new Set([as.origin]));
   });
 
+  test("META-6: a server elsewhere cannot have this machine's own services asked, however many endpoints it puts there", async () => {
+    const local = await listen(() => (_request, response) => json(response, { attestation_challenge: 'c' }));
+    const issuer = 'https://hostile.example';
+    const reached: string[] = [];
+    const { agent } = await newAgent({
+      fetch: async (input, init) => {
+        const url = new URL(input);
+        reached.push(url.origin);
+        if (url.origin !== issuer) return fetch(input, init);
+        return Response.json({
+          issuer,
+          token_endpoint: `${issuer}/token`,
+          jump_endpoint: `${local.origin}/anything`,
+          challenge_endpoint: `${local.origin}/containers/x/stop`,
+          token_endpoint_auth_methods_supported: ['attest_jwt_client_auth'],
+        });
+      },
+    });
+    expect((await tokenRequest(agent, issuer)).status).toBe(200);
+    expect([...new Set(reached), ...local.seen]).toEqual([issuer]);
+  });
+
   test.each<[string, (origin: string) => Parameters<typeof startServer>[0]]>([
     ['fails', () => (_request, response) => response.writeHead(500).end()],
     [
@@ -187,6 +209,25 @@ describe('metadata of an authorization server', () => {
       rule: 'META-6',
     });
     expect(hostile.seen).toEqual([]);
+  });
+
+  test('META-6: the hook makes no PoP for a request that goes elsewhere, also where the request is sent without our fetch', async () => {
+    const honest = await startFakeAs((_request, response) => json(response, token));
+    const hostile = await listen(() => (_request, response) => json(response, token));
+    const { agent } = await newAgent();
+    // SDK v1 does not compare the issuer of a document with where it got it
+    for (const url of [`${hostile.origin}/token`, hostile.origin, new URL(hostile.origin), 'not a URL']) {
+      const relayed = tokenRequest(agent, honest.issuer, {}, { url: String(url), fetch });
+      await expectRefusal(() => relayed, { code: 'metadata_mismatch', rule: 'META-6' });
+    }
+    expect(hostile.seen).toEqual([]);
+    // what the libraries name: the token endpoint (MCP SDKs) or the server itself
+    const hook = agent.addClientAuthentication;
+    for (const url of [new URL(`${honest.issuer}/token`), honest.issuer, `${honest.issuer}/`]) {
+      const headers = new Headers();
+      await hook(headers, new URLSearchParams({ grant_type: 'x' }), url, { issuer: honest.issuer });
+      expect(headers.has('OAuth-Client-Attestation-PoP')).toBe(true);
+    }
   });
 
   test('META-6: an attestation of ours with a proof that is not ours goes nowhere', async () => {
