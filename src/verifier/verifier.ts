@@ -62,6 +62,8 @@ export interface VerifyRequest {
   clientId?: string | undefined;
   /** The one challenge this session expects, for servers that bind challenges to sessions (CHA-5). */
   challenge?: string | undefined;
+  /** The request's `dpop_jkt` parameter (RFC 9449 §10), where it has one: with combined mode it is refused (DPOP-5). */
+  dpopJkt?: string | undefined;
 }
 
 /** Who is calling, and on what evidence. */
@@ -135,7 +137,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
     throw new AttestedError('invalid_argument', 'a verifier needs its audience: the issuer or resource identifier');
   }
   const trust = [options.trust].flat() as TrustSource[];
-  if (trust.length === 0 || trust.some((source) => typeof source?.find !== 'function')) throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
+  if (trust.length === 0 || trust.some((source) => typeof source?.find !== 'function'))
+    throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
   const revision = revisionOf(options.revision);
   const policy = resolvePolicy(
     options.policy,
@@ -205,10 +208,13 @@ export function createVerifier(options: VerifierOptions): Verifier {
     };
   }
 
-  function readHeaders({ headers, method, url, challenge }: VerifyRequest): Tokens {
+  function readHeaders({ headers, method, url, challenge, dpopJkt }: VerifyRequest): Tokens {
     const { attestation, pop, dpop, authorization } = readAttestationFields(headers);
     if (attestation === undefined) throw refused('the request has no Client Attestation', 'VER-1');
     const proof = chooseProof(pop, dpop);
+    if (dpopJkt !== undefined && proof.method === 'dpop_combined') {
+      throw new AttestedError('invalid_request', 'dpop_jkt cannot be used with DPoP combined mode', { rule: 'DPOP-5' });
+    }
     if (role === 'as' && !policy.alongside) refuseSecondMethod(authorization);
     const accessToken = role === 'rs' ? accessTokenOf(authorization) : undefined;
     return {

@@ -157,16 +157,14 @@ describe('ECDSA signatures at the edges', () => {
   );
 
   it('POP-6: signatures with short r or s keep their length', async () => {
-    // about one in 128 has a leading zero byte in one half: with 600 tries some are met
+    // about one in 128 has a leading zero byte in one half: tried until three were met
     const signer = signerOf(keyOf('ES256'), 'ES256');
-    let short = 0;
-    for (let i = 0; i < 600; i++) {
+    for (let i = 0, short = 0; short < 3; i++) {
       const signature = await signer.sign(utf8(`e30.${i}`));
       expect(signature).toHaveLength(64);
       if (signature[0] === 0 || signature[32] === 0) short++;
       expect(verifySignature('ES256', publicOf('ES256'), `e30.${i}`, signature)).toBe(true);
     }
-    expect(short).toBeGreaterThan(0);
   });
 
   it('POP-6: Ed25519 signatures with s plus the group order are refused', async () => {

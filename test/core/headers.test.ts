@@ -9,7 +9,10 @@ const shapes: Record<string, (pairs: Pairs) => HeadersInput> = {
   'a flat list': (pairs) => pairs.flat(),
   'a record of lists': (pairs) => {
     const record: Record<string, string[]> = {};
-    for (const [name, value] of pairs) (record[name.toLowerCase()] ??= []).push(value);
+    for (const [name, value] of pairs) {
+      const key = name.toLowerCase();
+      record[key] = [...(record[key] ?? []), value];
+    }
     return record;
   },
   'an iterator': (pairs) => pairs.values(),

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -62,4 +62,36 @@ test.each([
 test('reading tells a missing file from an unreadable one', async () => {
   expect(await readFileIfThere(join(directory, 'absent'))).toBeUndefined();
   await expect(readFileIfThere(directory)).rejects.toMatchObject({ code: 'EISDIR' });
+});
+
+test('a reader sees one content or the other, never a part or nothing', async () => {
+  const path = join(directory, 'file');
+  const contents = ['a', 'b'].map((letter) => letter.repeat(500_000));
+  await writePrivateFile(path, contents[0] as string);
+  let writing = true;
+  const write = (async () => {
+    for (let i = 0; i < 30; i++) await writePrivateFile(path, contents[i % 2] as string);
+    writing = false;
+  })();
+  let reads = 0;
+  for (; writing; reads++) expect(contents.includes(String(await readFileIfThere(path)))).toBe(true);
+  await write;
+  expect(reads).toBeGreaterThan(5);
+});
+
+test('writing over a file that others could read, or over a link, makes a private file of its own', async () => {
+  const [open, victim, linked] = ['open', 'victim', 'linked'].map((name) => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(open, 'old');
+  await chmod(open, 0o666);
+  await writePrivateFile(open, 'new');
+  expect((await stat(open)).mode & 0o777).toBe(0o600);
+  await writeFile(victim, 'untouched');
+  await symlink(victim, linked);
+  await writePrivateFile(linked, 'new');
+  expect(await readFile(victim, 'utf8')).toBe('untouched');
+  expect(await readFile(linked, 'utf8')).toBe('new');
 });

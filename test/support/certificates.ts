@@ -17,7 +17,6 @@ import {
   RelativeDistinguishedName,
   SubjectPublicKeyInfo,
   TBSCertificate,
-  Time,
   Validity,
 } from '@peculiar/asn1-x509';
 
@@ -82,8 +81,8 @@ export function issueCertificate(options: CertificateOptions): Issued {
     signature: new AlgorithmIdentifier({ algorithm: ECDSA_SHA256 }),
     issuer: nameOf(issuer?.name ?? name),
     validity: new Validity({
-      notBefore: new Time(options.notBefore ?? new Date('2020-01-01T00:00:00Z')),
-      notAfter: new Time(options.notAfter ?? new Date('2045-01-01T00:00:00Z')),
+      notBefore: options.notBefore ?? new Date('2020-01-01T00:00:00Z'),
+      notAfter: options.notAfter ?? new Date('2045-01-01T00:00:00Z'),
     }),
     subject: nameOf(name),
     subjectPublicKeyInfo: AsnConvert.parse(spki, SubjectPublicKeyInfo),

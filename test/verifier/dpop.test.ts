@@ -199,6 +199,20 @@ describe('combined mode', () => {
     await expectRefused(world, sent, { code: 'invalid_client_attestation', rule: 'META-3' });
   });
 
+  it('DPOP-5: a request with dpop_jkt is refused in combined mode, and goes with a PoP', async () => {
+    const world = createWorld();
+    const dpopJkt = world.instance.thumbprint;
+    const combined = await world.sentCombined();
+    const error = await expectRefusal(() => world.verifier.verify({ ...requestOf(combined), dpopJkt }), {
+      code: 'invalid_request',
+      rule: 'DPOP-5',
+    });
+    expect(world.verifier.respond(error).status).toBe(400);
+    await expect(world.verify(combined), 'nothing was spent').resolves.toMatchObject({ method: 'dpop_combined' });
+    const withPop = { ...requestOf(await world.sent({ dpop: await world.dpop() })), dpopJkt };
+    await expect(world.verifier.verify(withPop)).resolves.toMatchObject({ method: 'attestation_pop_jwt' });
+  });
+
   it('DPOP-2: a server that does not know its own URL says so to its operator, not to the client', async () => {
     const world = createWorld();
     const { headers } = requestOf(await world.sentCombined());

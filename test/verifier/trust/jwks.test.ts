@@ -46,7 +46,7 @@ describe('keys exchanged beforehand', () => {
   it.each([
     { name: 'private', key: { ...attester.publicJwk, d: 'AAAA' } },
     { name: 'symmetric', key: { kty: 'oct', k: 'AAAA' } },
-    { name: 'off its curve', key: { ...attester.publicJwk, y: attester.publicJwk.x } },
+    { name: 'off its curve', key: { ...attester.publicJwk, y: attester.publicJwk.x as string } },
     { name: 'too short', key: newRsaJwk(1024) },
     { name: 'of the ROCA structure', key: rsaJwk(rocaModulus()) },
   ])('IMPL-5, VER-4: a key that is $name is refused when the source is made', async ({ key }) => {
