@@ -1,9 +1,12 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { deflateSync } from 'node:zlib';
 import { createAttestation, createDpopProof, createPop } from 'attested';
 import { generateSigner } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { listen, listenerOf } from '../../src/cli/demo/serve.ts';
+import { signJwt } from '../../src/core/jwt.ts';
 import { attested } from './harness.ts';
 
 const AUDIENCE = 'https://as.example.com';
@@ -113,6 +116,35 @@ describe('attested verify', () => {
       { at: exp + 3600 },
     );
     expect(JSON.parse(late.out).error).toMatchObject({ code: 'use_fresh_attestation', rule: 'ATT-3' });
+  });
+
+  test('--jwks-url: keys and status list are fetched from the attester, and a revoked attestation is refused', async () => {
+    const http = await listen();
+    const uri = `${http.origin}/status/1`;
+    const list = new Uint8Array(128);
+    const answers: Record<string, () => Promise<Response>> = {
+      '/jwks': async () => Response.json({ keys: [attester.publicJwk] }),
+      '/status/1': async () => {
+        const iat = Math.floor(Date.now() / 1000);
+        const lst = deflateSync(list).toString('base64url');
+        const claims = { sub: uri, iat, ttl: 60, status_list: { bits: 1, lst } };
+        const token = await signJwt({ typ: 'statuslist+jwt', kid: 'a1' }, claims, attester);
+        return new Response(token, { headers: { 'content-type': 'application/statuslist+jwt' } });
+      },
+    };
+    http.answerWith(listenerOf(http.origin, async ({ url }) => answers[new URL(url).pathname]!()));
+    const status = { status_list: { idx: 9, uri } };
+    const listed = await createAttestation({ sub: 'c', exp, cnf: { jwk: instance.publicJwk }, status }, attester);
+    const tokens = ['--attestation', listed, '--pop', pop, '--json'];
+    const argv = ['verify', '--audience', AUDIENCE, '--jwks-url', `${http.origin}/jwks`, ...tokens];
+    expect(JSON.parse((await attested(argv)).out)).toMatchObject({ accepted: true, client: { status: 'valid' } });
+    list[1] = 0b10;
+    const revoked = await attested(argv);
+    expect(revoked.code).toBe(1);
+    expect(JSON.parse(revoked.out).error.rule).toBe('Token Status List §8.3');
+    await http.close();
+    const gone = await attested(argv);
+    expect(JSON.parse(gone.out).error.code).toBe('temporarily_unavailable');
   });
 
   test('folded header lines are no header lines at a server, so they are none here', async () => {

@@ -16,7 +16,7 @@ export interface Processes {
 }
 
 /** Milliseconds. */
-const ANSWER_WITHIN = 15_000;
+const ANSWER_WITHIN = 10_000;
 const STOP_WITHIN = 1000;
 
 /** @param onOutput what a process writes by itself, line by line: warnings, mostly */
