@@ -1,7 +1,19 @@
 /** What a server wants of attestations and proofs, apart from whom it trusts. Every relaxation is a named option. */
-import { type Algorithm, macAlgorithms, type SignatureAlgorithm, signatureAlgorithms } from '../core/algorithms.ts';
-import type { PopMethodOrNone } from '../core/metadata.ts';
-import { isAtLeast, type KeyEvidence, type KeyStatement, type KeyStorage } from '../core/storage.ts';
+import {
+  type Algorithm,
+  algorithmRow,
+  macAlgorithms,
+  type SignatureAlgorithm,
+  signatureAlgorithms,
+} from '../core/algorithms.ts';
+import { POP_METHODS, type PopMethodOrNone } from '../core/metadata.ts';
+import {
+  isAtLeast,
+  KEY_STORAGE_LEVELS,
+  type KeyEvidence,
+  type KeyStatement,
+  type KeyStorage,
+} from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 
 export interface Policy {
@@ -62,13 +74,36 @@ export function resolvePolicy(policy: Policy = {}, macTrusted = false): Resolved
     alongside: policy.alongside ?? false,
   };
   for (const name of ['maxAge', 'maxLifetime', 'maxPopAge', 'clockTolerance', 'maxTokenBytes'] as const) {
-    if (!(resolved[name] >= 0))
+    // as text, which configurations are made of, a sum would become a concatenation
+    if (typeof resolved[name] !== 'number' || !(resolved[name] >= 0))
       throw new AttestedError('invalid_argument', `policy.${name} must be a number, zero or more`);
   }
+  assertUnderstood(policy, resolved);
   if (!resolved.popMethods.some((method) => method !== 'none')) {
     throw new AttestedError('invalid_argument', 'policy.popMethods needs a method besides none', { rule: 'META-3' });
   }
   return resolved;
+}
+
+const REQUIREMENTS: readonly string[] = ['keyStorage', 'keyEvidence', 'status', 'claims'];
+const EVIDENCE: readonly unknown[] = ['tpm-certified', 'self-asserted'] satisfies KeyEvidence[];
+
+/** A demand that is misspelt must not be one that demands nothing: configurations do not all pass a type checker. */
+function assertUnderstood(policy: Policy, resolved: ResolvedPolicy): void {
+  const { popMethods, algorithms, challenge, require } = resolved;
+  const known: Record<string, boolean> = {
+    'policy.popMethods': popMethods.every((method) => method === 'none' || POP_METHODS.includes(method)),
+    'policy.algorithms': [...algorithms].every((alg) => algorithmRow(alg) !== undefined),
+    'policy.challenge': ['required', 'optional', 'off'].includes(challenge),
+    'policy.require.keyStorage': require.keyStorage === undefined || KEY_STORAGE_LEVELS.includes(require.keyStorage),
+    'policy.require.keyEvidence': require.keyEvidence === undefined || EVIDENCE.includes(require.keyEvidence),
+    'a member of policy.require': Object.keys(require).every((name) => REQUIREMENTS.includes(name)),
+    'a member of policy': Object.keys(policy).every((name) => Object.hasOwn(resolved, name)),
+  };
+  const wrong = Object.keys(known).find((name) => !known[name]);
+  if (wrong !== undefined) {
+    throw new AttestedError('invalid_argument', `${wrong} means nothing here`);
+  }
 }
 
 /** Judges what an attestation says against what the policy requires. @throws AttestedError `invalid_client_attestation` */

@@ -294,8 +294,19 @@ describe('what the policy requires of the attestation', () => {
     { clockTolerance: -5 },
     { popMethods: [] },
     { popMethods: ['none' as const] },
+    // each of these would be a demand that demands nothing: what is not understood must not count as nothing
+    { popMethods: ['attestation_pop_jwt', 'dpop'] },
+    { challenge: 'require' },
+    { challenge: false },
+    { require: { keyStorage: 'tpm' } },
+    { require: { keyStorage: 'Hardware' } },
+    { require: { keyEvidence: 'tpm' } },
+    { require: { keystorage: 'hardware' } },
+    { requires: { keyStorage: 'hardware' } },
+    { algorithms: ['ES256', 'none'] },
+    { maxPopAge: '300' }, // as it comes from the environment: '300' + 30 is 30030
   ])('META-3, VER-5: a policy that makes no sense is refused when it is made: %o', async (policy) => {
-    await expectRefusal(() => createWorld({ policy }), { code: 'invalid_argument' });
+    await expectRefusal(() => createWorld({ policy: policy as Policy }), { code: 'invalid_argument' });
   });
 });
 
