@@ -145,6 +145,8 @@ function merge(store: StateStore, json: JsonObject, dropped: ReadonlySet<string>
       store.identities.set(entry.label, entry.identity);
       continue;
     }
+    // the key was made anew under its label: what the file knows is the old key's
+    if (known.thumbprint !== entry.identity.thumbprint) continue;
     for (const name of entry.identity.seenBy) if (!known.seenBy.includes(name)) known.seenBy.push(name);
     for (const [issuer, resource] of entry.identity.joined) {
       if (!known.joined.has(issuer)) known.joined.set(issuer, resource);

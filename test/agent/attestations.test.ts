@@ -17,6 +17,7 @@ import {
   json,
   newAgent,
   newAttester,
+  shown,
   startFakeAs,
   type TestAttester,
   tokenRequest,
@@ -114,6 +115,23 @@ describe('renewal', () => {
     third.clock.offset = -86_400_000;
     attester.outage = () => new Response(null, { status: 503 });
     await expectRefusal(() => tokenRequest(third.agent, as.issuer), { code: 'attester_unavailable' });
+  });
+
+  test('IMPL-1: after a key was deleted and made again, nothing of the old one comes back from the state file', async () => {
+    const stateDirectory = await directory();
+    const as = await ok();
+    const keys = await openKeys('software');
+    const attester = newAttester();
+    const first = await newAgent({ stateDirectory, keys, attester });
+    await tokenRequest(first.agent, as.issuer);
+    await first.agent.close();
+    const label = (await keys.listKeys()).map((key) => key.label).find((name) => !name.endsWith(':enrolment'));
+    await keys.deleteKey(label as string);
+    const second = await newAgent({ stateDirectory, keys, attester });
+    for (let i = 0; i < 2; i++) await tokenRequest(second.agent, as.issuer);
+    const shownKeys = asked(as, '/token').map((request) => shown(request).key);
+    expect(new Set(shownKeys).size).toBe(2);
+    expect(shownKeys[2]).toBe(shownKeys[1]);
   });
 
   test("IMPL-1: the life of an attestation is counted by this machine's clock, so that one minutes ahead does not renew for ever", async () => {
