@@ -70,6 +70,9 @@ export function attestationVerifier(
     const statusReference = readStatusReference(parsed.payload);
     checkRequirements(policy, statement, parsed.payload);
     const key = importPublicKey(parsed.instanceKey);
+    // both are handed out with every later verification too: what one caller writes into them must not reach the next
+    freeze(parsed.payload);
+    freeze(parsed.instanceKey);
     return { parsed, key, thumbprint: thumbprintOf(parsed.instanceKey), trusted, statement, statusReference };
   }
 
@@ -142,4 +145,10 @@ export function attestationVerifier(
     const verdict = checkStatus(attestation, now);
     return { attestation, status: verdict instanceof Promise ? await verdict : verdict };
   };
+}
+
+function freeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null) return;
+  for (const member of Object.values(value)) freeze(member);
+  Object.freeze(value);
 }

@@ -135,6 +135,28 @@ describe('ECDSA signatures at the edges', () => {
     expect(verifySignature('ES256', publicOf('ES256'), 'e30.e30', signature)).toBe(false);
   });
 
+  it.each(['ES256', 'ES384', 'ES512', 'EdDSA', 'HS256'] as const)(
+    'VER-3, POP-6: %s: a valid signature has one length: longer halves, a byte more or less are refused',
+    async (alg) => {
+      const secret = randomBytes(64);
+      const signer = alg === 'HS256' ? macSignerOf(secret, alg) : signerOf(keyOf(alg), alg);
+      const key = alg === 'HS256' ? importMacKey(secret, alg) : publicOf(alg);
+      const signature = Buffer.from(await signer.sign(utf8('e30.e30')));
+      expect(verifySignature(alg, key, 'e30.e30', signature)).toBe(true);
+      const half = signature.length / 2;
+      const zero = Buffer.from([0]);
+      for (const other of [
+        Buffer.concat([zero, signature.subarray(0, half), zero, signature.subarray(half)]),
+        Buffer.concat([zero, signature]),
+        Buffer.concat([signature, zero]),
+        signature.subarray(1),
+        signature.subarray(0, -1),
+      ]) {
+        expect(verifySignature(alg, key, 'e30.e30', other)).toBe(false);
+      }
+    },
+  );
+
   it.each(['ES256', 'ES384', 'ES512'] as const)(
     'VER-3, POP-6: %s: r or s plus the group order is refused, where it fits',
     async (alg) => {

@@ -1,7 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { concatBytes, decodeBase64url, encodeBase64url, fromUtf8, utf8 } from '../../src/core/bytes.ts';
+import {
+  asciiBytes,
+  concatBytes,
+  decodeBase64url,
+  decodeTextBase64url,
+  encodeBase64url,
+  encodeTextBase64url,
+  fromUtf8,
+  utf8,
+} from '../../src/core/bytes.ts';
 
 describe('base64url', () => {
   it('ATT-8: agrees with Buffer for every length to 520 and some long ones', () => {
@@ -60,6 +69,48 @@ describe('base64url', () => {
         if (bytes !== undefined) expect(encodeBase64url(bytes)).toBe(text);
       }),
     );
+  });
+});
+
+describe('base64url of texts', () => {
+  const texts = fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.string({ unit: 'grapheme' }), fc.json());
+
+  it('ATT-8: is the one of their bytes', () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        const encoded = encodeTextBase64url(text);
+        expect(encoded).toBe(Buffer.from(text).toString('base64url'));
+        expect(decodeTextBase64url(encoded)).toBe(Buffer.from(text).toString());
+      }),
+      { numRuns: 1000 },
+    );
+    for (const text of ['\ud800', 'a\udfff', '\uFEFFx', '\0', '\x7f', '\x80', 'é', '>>>???', '\u{10ffff}']) {
+      expect(decodeTextBase64url(encodeTextBase64url(text))).toBe(Buffer.from(text).toString());
+    }
+  });
+
+  it('ATT-8: is as strict as the one of bytes, and about UTF-8 too', () => {
+    const encodings = fc.oneof(
+      fc.string(),
+      fc.base64String(),
+      fc.string({ unit: fc.constantFrom(...'AQgw_-+/= \n\té\u0141') }),
+      fc.uint8Array().map((bytes) => Buffer.from(bytes).toString('base64url')),
+    );
+    fc.assert(
+      fc.property(encodings, (encoded) => {
+        const bytes = decodeBase64url(encoded);
+        expect(decodeTextBase64url(encoded)).toBe(bytes === undefined ? undefined : fromUtf8(bytes));
+      }),
+      { numRuns: 3000 },
+    );
+    for (const encoded of ['QQ==', 'QR', 'QUJ', 'QUJDR', 'QUJD\n', 'wyg', '_w', '=', ' ']) {
+      expect(decodeTextBase64url(encoded), encoded).toBeUndefined();
+    }
+  });
+
+  it('ATT-8: the bytes under a signature are those of its text', () => {
+    expect(asciiBytes('eyJ.e30-_')).toEqual(utf8('eyJ.e30-_'));
+    expect(asciiBytes('')).toEqual(new Uint8Array());
   });
 });
 

@@ -47,6 +47,19 @@ describe('an honest request', () => {
     }
   });
 
+  it('ATT-6, VER-4: what one caller does to the claims or the key does not reach the next', async () => {
+    const world = createWorld();
+    const attestation = await world.attestation({ payload: { nested: { list: [1] } } });
+    const first = await world.verify(await world.sent({ attestation }));
+    const claims = first.claims as { sub: string; nested: { list: number[] } };
+    expect(() => (claims.sub = 'admin')).toThrow(TypeError);
+    expect(() => claims.nested.list.push(2)).toThrow(TypeError);
+    expect(() => Object.assign(first.publicJwk, { x: 'other' })).toThrow(TypeError);
+    const second = await world.verify(await world.sent({ attestation }));
+    expect(second.claims).toEqual(first.claims);
+    expect(second.claims).toMatchObject({ sub: CLIENT_ID, nested: { list: [1] } });
+  });
+
   it.each(['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519', 'PS256', 'PS512', 'RS256', 'RS384'] as const)(
     'VER-2: is accepted with %s for attestation and PoP by default',
     async (alg) => {
