@@ -7,9 +7,11 @@ import {
   AttributeValue,
   BasicConstraints,
   Certificate,
+  ExtendedKeyUsage,
   Extension,
   Extensions,
   id_ce_basicConstraints,
+  id_ce_extKeyUsage,
   id_ce_keyUsage,
   KeyUsage,
   KeyUsageFlags,
@@ -30,6 +32,8 @@ export interface CertificateOptions {
   pathLength?: number;
   /** Absent: no key usage. */
   usage?: number;
+  /** Extended key usage, critical. Absent: none. */
+  purposes?: string[];
   /** Object identifier of a further critical extension. */
   critical?: string;
   keys?: { privateKey: KeyObject; publicKey: KeyObject };
@@ -51,7 +55,7 @@ const newEcKeys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
 /** Issues a certificate; without an issuer it signs itself. Keys are P-256 unless given; issuers must be. */
 export function issueCertificate(options: CertificateOptions): Issued {
-  const { name, issuer, ca, pathLength, usage, critical, keys = newEcKeys() } = options;
+  const { name, issuer, ca, pathLength, usage, purposes, critical, keys = newEcKeys() } = options;
   const signer = issuer?.privateKey ?? keys.privateKey;
   const spki = createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({
     type: 'spki',
@@ -70,6 +74,7 @@ export function issueCertificate(options: CertificateOptions): Issued {
     );
   }
   if (usage !== undefined) add(id_ce_keyUsage, new KeyUsage(usage), true);
+  if (purposes !== undefined) add(id_ce_extKeyUsage, new ExtendedKeyUsage(purposes), true);
   if (critical !== undefined) {
     extensions.push(
       new Extension({ extnID: critical, critical: true, extnValue: new OctetString(Buffer.from('0500', 'hex')) }),

@@ -4,6 +4,7 @@ import { AsnConvert } from '@peculiar/asn1-schema';
 import {
   BasicConstraints,
   Certificate,
+  ExtendedKeyUsage,
   id_ce_basicConstraints,
   id_ce_extKeyUsage,
   id_ce_keyUsage,
@@ -21,6 +22,8 @@ export interface X5cOptions extends TrustOptions {
   anchors: readonly (string | Uint8Array)[];
   /** Origins from which status lists may be fetched. */
   statusOrigins?: readonly string[];
+  /** Object identifiers of extended key usages that make a certificate good for attestations. Default: signing JWTs (RFC 9509). */
+  purposes?: readonly string[];
 }
 
 const MAX_CHAIN = 5;
@@ -28,17 +31,23 @@ const MAX_REMEMBERED = 256;
 /** Critical extensions whose meaning is applied here; any other makes a certificate unusable (RFC 5280 §4.2). */
 const UNDERSTOOD = new Set<string>([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage]);
 
+const SIGNS_JWTS = '1.3.6.1.5.5.7.3.37';
+const ANY_PURPOSE = '2.5.29.37.0';
+
 interface ReadCertificate {
   x509: X509Certificate;
   isCa: boolean;
   /** CA certificates that may follow below this one. */
   pathLength: number;
   usage: { sign: boolean; certSign: boolean };
+  /** Extended key usage: what the certificate is good for. Absent: everything. */
+  purposes: readonly string[] | undefined;
   criticalUnknown: boolean;
 }
 
 /** Trusts attestations whose `x5c` chain leads to one of the anchors. @throws AttestedError `invalid_argument` */
-export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptions): TrustSource {
+export function x5c(options: X5cOptions): TrustSource {
+  const { anchors, clients, attester, statusOrigins = [], purposes = [SIGNS_JWTS] } = options;
   const roots = anchors.map((anchor) => {
     const root = readCertificate(anchor);
     if (root === undefined)
@@ -57,7 +66,7 @@ export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptio
     const id = texts.join(' ');
     const known = remembered.get(id);
     if (known !== undefined) return known;
-    const chain = verifiedChain(texts, roots);
+    const chain = verifiedChain(texts, roots, [...purposes, ANY_PURPOSE]);
     if (remembered.size >= MAX_REMEMBERED) remembered.delete(remembered.keys().next().value as string);
     remembered.set(id, chain);
     return chain;
@@ -87,7 +96,11 @@ export function x5c({ anchors, clients, attester, statusOrigins = [] }: X5cOptio
 }
 
 /** Leaf to anchor, anchor included. @throws AttestedError `invalid_client_attestation` */
-function verifiedChain(texts: readonly string[], roots: readonly ReadCertificate[]): ReadCertificate[] {
+function verifiedChain(
+  texts: readonly string[],
+  roots: readonly ReadCertificate[],
+  accepted: readonly string[],
+): ReadCertificate[] {
   const chain = texts.map((text) => {
     const certificate = readCertificate(Buffer.from(text, 'base64'));
     if (certificate === undefined) throw refused('holds something that is not a certificate');
@@ -110,6 +123,10 @@ function verifiedChain(texts: readonly string[], roots: readonly ReadCertificate
     if (!isIssuedBy(chain[i] as ReadCertificate, authority))
       throw refused('has a certificate that the next one did not issue');
   }
+  // or else every TLS server with a certificate of the same authority would be an attester (RFC 5280 §4.2.1.12)
+  const isFor = ({ purposes }: ReadCertificate) => purposes?.some((purpose) => accepted.includes(purpose)) ?? true;
+  if (!chain.every((certificate) => certificate === anchor || isFor(certificate)))
+    throw refused('has a certificate for other purposes than attestation');
   if (chain.some(({ criticalUnknown }) => criticalUnknown))
     throw refused('has a critical extension that is not understood');
   return chain;
@@ -143,6 +160,7 @@ function readCertificate(input: string | Uint8Array): ReadCertificate | undefine
     const basic = constraints === undefined ? undefined : AsnConvert.parse(constraints, BasicConstraints);
     const usageBits = extensionOf(id_ce_keyUsage);
     const usage = usageBits === undefined ? undefined : AsnConvert.parse(usageBits, KeyUsage).toNumber();
+    const purposes = extensionOf(id_ce_extKeyUsage);
     return {
       x509,
       isCa: basic?.cA === true,
@@ -151,6 +169,7 @@ function readCertificate(input: string | Uint8Array): ReadCertificate | undefine
         sign: usage === undefined || (usage & KeyUsageFlags.digitalSignature) !== 0,
         certSign: usage === undefined || (usage & KeyUsageFlags.keyCertSign) !== 0,
       },
+      purposes: purposes === undefined ? undefined : [...AsnConvert.parse(purposes, ExtendedKeyUsage)],
       criticalUnknown: extensions.some(({ critical, extnID }) => critical && !UNDERSTOOD.has(extnID)),
     };
   } catch {

@@ -10,6 +10,8 @@ import { CLIENT_ID, createWorld, expectRefused } from '../../support/world.ts';
 
 const { root, authority, leaf } = goodChain();
 const foreign = goodChain();
+const [SERVER_AUTH, CLIENT_AUTH, CODE_SIGNING] = ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2', '1.3.6.1.5.5.7.3.3'];
+const [ANY_PURPOSE, SIGNS_JWTS] = ['2.5.29.37.0', '1.3.6.1.5.5.7.3.37'];
 
 /** A verifier that trusts the root, and what it makes of an attestation signed by `signer` under the header `x5c`. */
 async function send(chain: unknown, signer: Issued = leaf, options: { anchors?: string[]; startAt?: number } = {}) {
@@ -32,6 +34,18 @@ describe('chains that hold', () => {
   ])('IMPL-5: $name', async ({ chain, anchors }) => {
     const { world, sent } = await send(chain, leaf, { anchors });
     await expect(world.verify(sent)).resolves.toMatchObject({ clientId: CLIENT_ID, attester: 'CN=attester' });
+  });
+
+  it.each([
+    { name: 'for signing JWTs (RFC 9509)', purposes: [SERVER_AUTH, SIGNS_JWTS], options: {} },
+    { name: 'for everything', purposes: [ANY_PURPOSE], options: {} },
+    { name: 'for what the operator named', purposes: [CODE_SIGNING], options: { purposes: [CODE_SIGNING] } },
+  ])('IMPL-5: a leaf $name', async ({ purposes, options }) => {
+    const made = issueCertificate({ name: 'attester', issuer: authority, ca: false, usage: SIGN_USAGE, purposes });
+    const world = createWorld({ trust: x5c({ anchors: [root.pem], ...options }) });
+    const header = { kid: undefined, x5c: texts(made, authority) };
+    const attestation = await world.attestation({ header, signer: signerOf(made.privateKey, 'ES256') });
+    await expect(world.verify(await world.sent({ attestation }))).resolves.toMatchObject({ clientId: CLIENT_ID });
   });
 
   it('IMPL-5: anchors may be DER, and a chain seen before is judged again by its dates', async () => {
@@ -97,6 +111,8 @@ describe('chains that are refused', () => {
       name: 'with a leaf that has a critical extension that is not understood',
       chain: under(authority, { critical: '1.2.3.4' }),
     },
+    { name: 'whose leaf is for TLS servers', chain: under(authority, { purposes: [SERVER_AUTH, CLIENT_AUTH] }) },
+    { name: 'below an authority for TLS servers only', chain: under(ca('tls', root, { purposes: [SERVER_AUTH] })) },
     { name: 'with more certificates than are looked at', chain: [below(deep[0] as Issued), ...deep] },
     { name: 'with a stranger in between', chain: [leaf, foreign.authority, authority] },
   ];
