@@ -14,6 +14,7 @@ export {
   type ResourceEndpoints,
   resourceEndpoints,
 } from './endpoints.ts';
+export { pushAuthorizationRequest } from './par.ts';
 export {
   type AuthInfo,
   type GateRequest,
