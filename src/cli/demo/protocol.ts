@@ -9,6 +9,8 @@ export interface World {
   otherMcp: string;
   /** A directory that lives as long as the demo. */
   directory: string;
+  /** Leave the keys where they are when the demo ends. */
+  keep: boolean;
 }
 
 /** client_id by proof-of-possession method that the client is registered for. */
@@ -108,6 +110,11 @@ export interface Roles {
   agent: AgentRole;
 }
 export type RoleName = keyof Roles;
+
+/** What a role does before its process ends, however it comes to that. It has about half a second. */
+export interface Ending {
+  end?(): Promise<void>;
+}
 
 export interface Order {
   id: number;

@@ -55,8 +55,8 @@ export function textNarrator(io: Io): Narrator {
 }
 
 function table(outcomes: readonly Outcome[]): string[] {
-  const rows = outcomes.map(({ ok, title, expected, got, ms }) => [
-    title,
+  const rows = outcomes.map(({ ok, id, expected, got, ms }) => [
+    id,
     expected,
     `${ok ? '✓' : '✗'} ${visible(got)}`,
     milliseconds(ms),

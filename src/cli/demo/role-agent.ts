@@ -5,7 +5,7 @@ import { type Agent, createAgent } from '../../agent/index.ts';
 import { createDpopProof, createPop, type Signer } from '../../index.ts';
 import { type KeyProvider, openKeys } from '../../keys/index.ts';
 import { type AttestedProvider, attestedProvider } from '../../mcp/index.ts';
-import { type AgentRole, type Caller, CLIENTS, SCOPE, type World } from './protocol.ts';
+import { type AgentRole, type Caller, CLIENTS, type Ending, SCOPE, type World } from './protocol.ts';
 import { type Recorder, recordingFetch } from './recorder.ts';
 
 interface Connection {
@@ -18,11 +18,11 @@ interface Instance {
   connections: Map<string, Connection>;
 }
 
-export async function agentRole(): Promise<AgentRole> {
+export async function agentRole(): Promise<AgentRole & Ending> {
   const instances = new Map<string, Instance>();
   const traffic: Recorder = recordingFetch();
   let world: World;
-  let keys: KeyProvider;
+  let keys: KeyProvider | undefined;
 
   function instanceOf(clientId: string): Instance {
     const found = instances.get(clientId);
@@ -40,6 +40,11 @@ export async function agentRole(): Promise<AgentRole> {
     return found.thumbprint;
   }
 
+  function place(): KeyProvider {
+    if (keys === undefined) throw new Error('no place for keys was opened');
+    return keys;
+  }
+
   return {
     async configure(given) {
       world = given;
@@ -52,7 +57,14 @@ export async function agentRole(): Promise<AgentRole> {
     async enrol(clientId, enrolmentToken) {
       const method = clientId === CLIENTS.dpop_combined ? 'dpop_combined' : 'attestation_pop_jwt';
       const { fetch } = traffic;
-      const agent = await createAgent({ clientId, keys, attester: world.attester, enrolmentToken, method, fetch });
+      const agent = await createAgent({
+        clientId,
+        keys: place(),
+        attester: world.attester,
+        enrolmentToken,
+        method,
+        fetch,
+      });
       instances.set(clientId, { agent, connections: new Map() });
       // what a token request would do before it is sent: key, enrolment, attestation, metadata, challenge
       const request = new URLSearchParams({ grant_type: 'client_credentials', resource: world.mcp });
@@ -88,12 +100,23 @@ export async function agentRole(): Promise<AgentRole> {
     },
     recorded: async (url, containing) => traffic.last(url, containing),
     async prove({ thumbprint, audience, method, url, ...rest }) {
-      const signer = await signerFor(keys, thumbprint);
+      const signer = await signerFor(place(), thumbprint);
       if (audience !== undefined) return createPop({ audience, ...rest }, signer);
       if (method === undefined || url === undefined) throw new Error('a DPoP proof needs method and url');
       return createDpopProof({ method, url, ...rest }, signer);
     },
+    async end() {
+      if (keys === undefined || world.keep) return;
+      // a keychain or a TPM would keep them for ever
+      for (const { label } of await keys.listKeys()) if (isOurs(label)) await keys.deleteKey(label);
+      await keys.close();
+    },
   };
+}
+
+/** The labels that agents give their keys begin with the client_id. */
+function isOurs(label: string): boolean {
+  return Object.values(CLIENTS).some((clientId) => label.startsWith(`attested:${clientId}:`));
 }
 
 async function callTool({ client }: Connection, name: string, input: Record<string, unknown>): Promise<string> {

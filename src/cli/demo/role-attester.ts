@@ -2,13 +2,13 @@
 import { join } from 'node:path';
 import { type Attester, createAttester, sqliteStore } from '../../attester/index.ts';
 import { generateSigner } from '../../keys/index.ts';
-import { type AttesterRole, CLIENTS } from './protocol.ts';
+import { type AttesterRole, CLIENTS, type Ending } from './protocol.ts';
 import { listen, listenerOf } from './serve.ts';
 
 /** Seconds. The shortest there is, so that the demo need not wait long for a revocation to arrive. */
 const STATUS_TTL = 2;
 
-export async function attesterRole(): Promise<AttesterRole> {
+export async function attesterRole(): Promise<AttesterRole & Ending> {
   const http = await listen();
   let attester: Attester | undefined;
   const open = (): Attester => {
@@ -30,5 +30,6 @@ export async function attesterRole(): Promise<AttesterRole> {
     },
     createEnrolmentToken: (clientId) => open().createEnrolmentToken({ clientId, ttl: 60 }),
     revoke: (thumbprint) => open().revoke({ thumbprint }),
+    end: async () => attester?.close(),
   };
 }

@@ -1,13 +1,19 @@
 /** The child's side: a process of the demo does what its parent asks, and ends with it. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AttestedError } from '../../errors.ts';
-import type { Answer, Order, RoleName, Roles } from './protocol.ts';
+import type { Answer, Ending, Order, RoleName, Roles } from './protocol.ts';
 
-const openers: { [R in RoleName]: () => Promise<Roles[R]> } = {
+const openers: { [R in RoleName]: () => Promise<Roles[R] & Ending> } = {
   attester: async () => (await import('./role-attester.ts')).attesterRole(),
   'authorization-server': async () => (await import('./role-authorization-server.ts')).authorizationServerRole(),
   'mcp-server': async () => (await import('./role-mcp-server.ts')).mcpServerRole(),
   agent: async () => (await import('./role-agent.ts')).agentRole(),
 };
+
+type Methods = Record<string, (...input: unknown[]) => unknown>;
+
+/** Milliseconds: less than the parent waits before it kills. */
+const END_WITHIN = 600;
 
 /** Never returns before the parent is gone. */
 export async function playRole(name: string): Promise<void> {
@@ -18,13 +24,14 @@ export async function playRole(name: string): Promise<void> {
   for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
   const gone = new Promise<void>((resolve) => process.once('disconnect', resolve));
   quietSqlite();
-  const role = (await openers[name as RoleName]()) as unknown as Record<string, (...input: unknown[]) => unknown>;
-  process.on('message', (order: Order) => void answer(role, order));
+  const role = await openers[name as RoleName]();
+  process.on('message', (order: Order) => void answer(role as unknown as Methods, order));
   await gone;
+  await Promise.race([role.end?.(), sleep(END_WITHIN)]).catch(() => undefined);
   process.exit(0);
 }
 
-async function answer(role: Record<string, (...input: unknown[]) => unknown>, { id, command, input }: Order) {
+async function answer(role: Methods, { id, command, input }: Order) {
   let reply: Answer;
   try {
     reply = { id, output: await role[command]?.(...input) };

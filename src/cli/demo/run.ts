@@ -21,7 +21,7 @@ export async function runDemo(narrator: Narrator, { keep }: { keep: boolean }): 
   const directory = await mkdtemp(join(tmpdir(), 'attested-demo-'));
   const processes = openProcesses(narrator.output);
   const interruption = openInterruption(processes.failed);
-  const scene = openScene(processes, directory);
+  const scene = openScene(processes, directory, keep);
   const done = { steps: [] as Outcome[], attacks: [] as Outcome[] };
 
   /** @returns whether the demo can go on */

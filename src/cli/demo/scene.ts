@@ -29,16 +29,18 @@ export interface Facts {
 export interface Scene {
   processes: Processes;
   directory: string;
+  keep: boolean;
   /** @throws Error when the step that should have found it has not */
   fact<K extends keyof Facts>(name: K): Facts[K];
   learn<K extends keyof Facts>(name: K, value: Facts[K]): void;
 }
 
-export function openScene(processes: Processes, directory: string): Scene {
+export function openScene(processes: Processes, directory: string, keep: boolean): Scene {
   const facts: Partial<Facts> = {};
   return {
     processes,
     directory,
+    keep,
     fact: (name) => {
       const value = facts[name];
       if (value === undefined) throw new Error(`an earlier step did not get as far as ${name}`);

@@ -1,7 +1,7 @@
 /** What must work, in this order. */
 import type { Act, Result } from './act.ts';
-import { type Caller, CLIENTS, type ClientId, type RecordedRequest } from './protocol.ts';
-import type { Cast, Facts, Scene } from './scene.ts';
+import { type Caller, CLIENTS, type ClientId, type RecordedRequest, type World } from './protocol.ts';
+import type { Cast, Scene } from './scene.ts';
 
 const AGENT = CLIENTS.dpop_combined;
 const WORKER = CLIENTS.attestation_pop_jwt;
@@ -35,7 +35,7 @@ export const steps: readonly Act[] = [
   {
     id: 'token',
     title: 'Get an access token with attestation and DPoP as one',
-    expected: 'DPoP token by attest_jwt_client_auth_dpop',
+    expected: 'a DPoP token',
     advice:
       'The authorization server refused the client, or the MCP server refused its token: see what they wrote above.',
     async run(scene) {
@@ -43,8 +43,11 @@ export const steps: readonly Act[] = [
       const { tokenType, authMethod } = await agent.connect(AGENT, scene.fact('world').mcp);
       return {
         ok: tokenType === 'DPoP' && authMethod === 'attest_jwt_client_auth_dpop',
-        got: `${tokenType} token by ${authMethod}`,
-        details: ['the MCP SDK found the authorization server, took a token and connected; no secret was sent'],
+        got: `a ${tokenType} token`,
+        details: [
+          `the authorization server authenticated the client by ${authMethod}; no secret was sent`,
+          'the MCP SDK found the authorization server by itself, took the token and connected',
+        ],
       };
     },
   },
@@ -106,7 +109,7 @@ export const steps: readonly Act[] = [
   {
     id: 'second-client',
     title: 'A second client, with the proof of possession in a JWT of its own',
-    expected: 'Bearer token by attest_jwt_client_auth',
+    expected: 'a Bearer token',
     advice: 'The authorization server or the MCP server refused the second client.',
     async run(scene) {
       const { agent } = scene.fact('cast');
@@ -118,8 +121,9 @@ export const steps: readonly Act[] = [
       await record(scene, 'worker', WORKER);
       return {
         ok: tokenType === 'Bearer' && authMethod === 'attest_jwt_client_auth' && caller.clientId === WORKER,
-        got: `${tokenType} token by ${authMethod}`,
+        got: `a ${tokenType} token`,
         details: [
+          `the authorization server authenticated the client by ${authMethod}`,
           `the MCP server knows ${caller.clientId} by ${caller.method}; its token names the key that may use it`,
         ],
       };
@@ -128,7 +132,7 @@ export const steps: readonly Act[] = [
 ];
 
 async function start(scene: Scene): Promise<Result> {
-  const { processes, directory } = scene;
+  const { processes, directory, keep } = scene;
   const cast: Cast = {
     attester: processes.start('attester', 'attester'),
     authorizationServer: processes.start('authorization-server', 'authorization server'),
@@ -137,25 +141,27 @@ async function start(scene: Scene): Promise<Result> {
     agent: processes.start('agent', 'agent'),
   };
   scene.learn('cast', cast);
-  const servers = [cast.attester, cast.authorizationServer, cast.mcp, cast.otherMcp];
-  const [attester, authorizationServer, mcp, otherMcp] = await Promise.all(servers.map((server) => server.listen()));
-  const world = {
-    attester,
-    authorizationServer,
-    mcp: `${mcp}/mcp`,
-    otherMcp: `${otherMcp}/mcp`,
+  const { attester, authorizationServer, mcp, otherMcp, agent } = cast;
+  const servers = [attester, authorizationServer, mcp, otherMcp] as const;
+  const origins = await Promise.all([attester.listen(), authorizationServer.listen(), mcp.listen(), otherMcp.listen()]);
+  const world: World = {
+    attester: origins[0],
+    authorizationServer: origins[1],
+    mcp: `${origins[2]}/mcp`,
+    otherMcp: `${origins[3]}/mcp`,
     directory,
-  } as Facts['world'];
+    keep,
+  };
   scene.learn('world', world);
   await Promise.all([
-    cast.attester.configure(world),
-    cast.authorizationServer.configure(world),
-    cast.mcp.configure(world, 'mcp'),
-    cast.otherMcp.configure(world, 'otherMcp'),
-    cast.agent.configure(world),
+    attester.configure(world),
+    authorizationServer.configure(world),
+    mcp.configure(world, 'mcp'),
+    otherMcp.configure(world, 'otherMcp'),
+    agent.configure(world),
   ]);
-  const origins = [attester, authorizationServer, mcp, otherMcp, 'listens nowhere'];
-  const places = [...servers, cast.agent].map(({ name, pid }, i) => `${name}: ${origins[i]} (process ${pid})`);
+  const places = servers.map(({ name, pid }, i) => `${name}: ${origins[i]} (process ${pid})`);
+  places.push(`${agent.name}: listens nowhere (process ${agent.pid})`);
   return { ok: true, got: 'five processes, all ready', details: places };
 }
 
