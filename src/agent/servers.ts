@@ -51,6 +51,8 @@ export function openServers(options: {
   const resources = new BoundedMap<string, Server>(MAX_SERVERS);
   /** For resources that we know nothing of but their DPoP nonce. */
   const originNonces = new BoundedMap<string, string>(MAX_SERVERS);
+  /** Challenges that came from addresses before the documents of their resources did: with a first 401, above all. */
+  const earlyChallenges = new BoundedMap<string, string>(MAX_SERVERS);
   const underWay = new Map<string, Promise<unknown>>();
 
   /** Single flight: whoever asks for the same while it is under way gets the same answer. */
@@ -64,9 +66,10 @@ export function openServers(options: {
 
   function keep(known: BoundedMap<string, Server>, document: ServerDocument): Server {
     const before = known.get(document.id);
+    const early = before === undefined && document.role === 'rs' ? earlyValues(document.id) : undefined;
     const server: Server = {
-      challenge: before?.challenge,
-      nonce: before?.nonce,
+      challenge: before?.challenge ?? early?.challenge,
+      nonce: before?.nonce ?? early?.nonce,
       askAfter: before?.askAfter ?? 0,
       ...document,
       fetchedAt: now(),
@@ -75,6 +78,11 @@ export function openServers(options: {
     const kept = before === undefined ? server : Object.assign(before, server);
     known.set(document.id, kept);
     return kept;
+  }
+
+  function earlyValues(resource: string): { challenge: string | undefined; nonce: string | undefined } {
+    const found = [...earlyChallenges.entries()].findLast(([address]) => covers(resource, new URL(address)));
+    return { challenge: found?.[1], nonce: originNonces.get(new URL(resource).origin) };
   }
 
   /**
@@ -127,9 +135,10 @@ export function openServers(options: {
     },
     observe(url, headers, known) {
       const server = known ?? serverAt(url);
-      if (server !== undefined) take(server, headers);
-      const nonce = headers.get(DPOP_NONCE_HEADER);
-      if (server === undefined && isUsableChallenge(nonce)) originNonces.set(url.origin, nonce);
+      if (server !== undefined) return take(server, headers);
+      const [challenge, nonce] = [headers.get(CHALLENGE_HEADER), headers.get(DPOP_NONCE_HEADER)];
+      if (isUsableChallenge(challenge)) earlyChallenges.set(bare(url), challenge);
+      if (isUsableChallenge(nonce)) originNonces.set(url.origin, nonce);
     },
     nonceAt: (url) => serverAt(url)?.nonce ?? originNonces.get(url.origin),
     async prepare(server, need) {
