@@ -14,7 +14,7 @@ import { discard, isReplayable, peekJson } from './bodies.ts';
 import { BoundedMap } from './bounded.ts';
 import type { HeaderBudget } from './budget.ts';
 import type { AgentParts } from './client-auth.ts';
-import { RESOURCE_WELL_KNOWN, readResource } from './metadata.ts';
+import { RESOURCE_WELL_KNOWN, readResource, speaksFor } from './metadata.ts';
 import { type OutgoingRequest, type Plan, planRequest } from './plan.ts';
 import { present } from './present.ts';
 import type { Warnings } from './warnings.ts';
@@ -192,7 +192,7 @@ async function overhear({ url, method }: OutgoingRequest, response: Response, pa
   const peeked = await peekJson(response);
   try {
     const found = peeked.json === undefined ? undefined : readResource(peeked.json);
-    if (found !== undefined && new URL(found.id).origin === url.origin) parts.servers.learn(found);
+    if (found !== undefined && speaksFor(url, found.id)) parts.servers.learn(found);
   } catch {
     // a malformed document is the reader's problem, not the messenger's
   }

@@ -57,7 +57,8 @@ export const RESOURCE_WELL_KNOWN = '/.well-known/oauth-protected-resource';
 
 /**
  * Fetches a protected resource's metadata from where its 401 says it is. Only the resource's own origin may say so, and
- * the document must cover the URL that was asked for, so that no resource speaks for another (RFC 9728 §3.3).
+ * the document must cover the URL that was asked for, so that no resource speaks for another (RFC 9728 §3.3). For more than
+ * exactly that URL it has to be at a well-known place.
  */
 export async function fetchResource(location: string, asked: URL, limits: MetadataFetch): Promise<ServerDocument> {
   if (assertSafeUrl(location).origin !== asked.origin) {
@@ -67,7 +68,11 @@ export async function fetchResource(location: string, asked: URL, limits: Metada
   }
   const { status, json } = await fetchJson(location, { method: 'GET' }, limits);
   const document = status === 200 && json !== undefined ? readResource(json) : undefined;
-  if (document === undefined || !covers(document.id, asked)) {
+  const believed =
+    document !== undefined &&
+    covers(document.id, asked) &&
+    (speaksFor(new URL(location), document.id) || covers(bare(asked), new URL(document.id)));
+  if (!believed) {
     throw new AttestedError('metadata_mismatch', "the resource's metadata is for another resource", { rule: 'META-6' });
   }
   return document;
@@ -83,6 +88,15 @@ export function readResource(json: JsonObject): ServerDocument | undefined {
     return undefined;
   }
   return { role: 'rs', id: resource, needs: readServerNeeds(json), endpoints: endpointsOf(json), metadata: json };
+}
+
+/**
+ * May the document at this address name this resource? The one at the origin's well-known place may name any below it, the
+ * one of a path only what is at or below that path: of two tenants of one origin neither speaks for the other or for both.
+ */
+export function speaksFor({ origin, pathname }: URL, resource: string): boolean {
+  const path = pathname.startsWith(RESOURCE_WELL_KNOWN) ? pathname.slice(RESOURCE_WELL_KNOWN.length) : undefined;
+  return (path === '' || path?.startsWith('/') === true) && covers(origin + path, new URL(resource));
 }
 
 /** Does a resource identifier cover a URL: same origin, and the identifier's path as whole segments of the URL's? */
