@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { isJsonObject, parseJsonObject } from '../core/json.ts';
 import { NEWEST_REVISION, type RevisionNumber, revisions } from '../core/revisions.ts';
 import type { JsonWebKey } from '../core/signer.ts';
+import { AttestedError } from '../errors.ts';
+import { jwks, type TrustSource } from '../verifier/index.ts';
 import { type Arguments, UsageError } from './command.ts';
 
 /** Bytes; every file that a command reads is small. */
@@ -20,14 +22,24 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-/** A JWK Set, or one JWK. @throws UsageError */
-export async function readKeys(path: string): Promise<JsonWebKey[]> {
+/** Trust in the keys of a file: a JWK Set, or one JWK. @throws UsageError, also for keys that are private or unsupported */
+export async function trustIn(path: string): Promise<TrustSource> {
   const json = parseJsonObject(await readText(path));
   const keys = json !== undefined && Array.isArray(json.keys) ? json.keys : [json];
   if (!keys.every((key) => isJsonObject(key) && typeof key.kty === 'string')) {
     throw new UsageError(`${path} is neither a JWK Set nor a JWK`);
   }
-  return keys as JsonWebKey[];
+  return asUsage(path, () => jwks({ keys: keys as JsonWebKey[] }));
+}
+
+/** What the library refuses of a user's values is a mistake in the call. @throws UsageError */
+export function asUsage<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof AttestedError) throw new UsageError(`${what}: ${error.message}`);
+    throw error;
+  }
 }
 
 /** `--revision N`. @throws UsageError */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Command, describeError, readArguments, suggestion, UsageError } from './command.ts';
 import { commands } from './commands.ts';
-import { type Io, paintFor, visible } from './io.ts';
+import { type Io, visible } from './io.ts';
 
 /** 0 done, 1 refused or failed, 2 called in a wrong way. */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
@@ -10,7 +10,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return await dispatch(argv, io);
   } catch (error) {
     const usage = error instanceof UsageError;
-    io.err(`${paintFor(io).red('attested:')} ${visible(describeError(error))}\n`);
+    io.err(`attested: ${visible(describeError(error))}\n`);
     if (usage) io.err(`Run 'attested --help' for what there is.\n`);
     return usage ? 2 : 1;
   }

@@ -1,9 +1,9 @@
 /** `attested verify`: the server's judgement of one request, from the command line. */
 import { NEWEST_REVISION } from '../core/revisions.ts';
 import { AttestedError } from '../errors.ts';
-import { type AttestedClient, createVerifier, jwks, remoteJwks, type TrustSource } from '../verifier/index.ts';
+import { type AttestedClient, createVerifier, remoteJwks, type TrustSource } from '../verifier/index.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
-import { readKeys, readText, revisionNumber } from './files.ts';
+import { asUsage, readText, revisionNumber, trustIn } from './files.ts';
 import { headOf, readFields } from './inspect/recognise.ts';
 import { type Io, jsonText, paintFor, visible } from './io.ts';
 
@@ -76,13 +76,7 @@ function roleOf(args: Arguments): 'as' | 'rs' {
 async function trustOf(args: Arguments): Promise<TrustSource> {
   const [file, url] = [args.text('jwks'), args.text('jwks-url')];
   if ((file === undefined) === (url === undefined)) throw new UsageError('verify needs either --jwks or --jwks-url');
-  try {
-    return url === undefined ? jwks({ keys: await readKeys(file as string) }) : remoteJwks(url);
-  } catch (error) {
-    if (error instanceof AttestedError)
-      throw new UsageError(`${url === undefined ? '--jwks' : '--jwks-url'}: ${error.message}`);
-    throw error;
-  }
+  return url === undefined ? trustIn(file as string) : asUsage('--jwks-url', () => remoteJwks(url));
 }
 
 const FIELDS = { attestation: 'OAuth-Client-Attestation', pop: 'OAuth-Client-Attestation-PoP', dpop: 'DPoP' } as const;

@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { commands } from '../../src/cli/commands.ts';
+import { generatePrivateKey } from '../../src/platform/crypto.ts';
 import { attested, spawned, TERMINAL_CONTROL, withoutLineFeeds } from './harness.ts';
 
 const names = commands.map(({ name }) => name);
@@ -68,6 +71,23 @@ describe('wrong calls have exit code 2 and say what is wrong', () => {
     const { code, out, err } = await attested(argv);
     expect(err).toContain(message);
     expect([code, out]).toEqual([2, '']);
+  });
+
+  test('a private key is no key to trust, and is not shown', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'attested-usage-'));
+    const path = join(directory, 'private.json');
+    const jwk = generatePrivateKey('ES256').export({ format: 'jwk' });
+    await writeFile(path, JSON.stringify(jwk));
+    for (const argv of [
+      ['inspect', 'a'],
+      ['verify', '--audience', 'a', '--pop', 'b'],
+    ]) {
+      const { code, out, err } = await attested([...argv, '--jwks', path]);
+      expect([code, out]).toEqual([2, '']);
+      expect(err).toContain('the key carries a private or symmetric member');
+      expect(err).not.toContain(jwk.d);
+    }
+    await rm(directory, { recursive: true });
   });
 
   test('what is quoted of a wrong call cannot steer the terminal', async () => {

@@ -176,6 +176,15 @@ const table: readonly Attack[] = [
     },
   },
   {
+    id: 'relay',
+    title: 'A tool call that the first MCP server passes on to the second, as if it were the agent',
+    at: 'otherMcp',
+    status: 401,
+    error: 'invalid_dpop_proof',
+    because: 'DPOP-2',
+    request: async (scene) => ({ ...copyOf(scene.fact('agentCall')), url: scene.fact('world').otherMcp }),
+  },
+  {
     id: 'other-client',
     title: "A genuine instance that gives another client's client_id",
     at: 'authorizationServer',

@@ -5,14 +5,18 @@ import { type Fresh, freshValues, type RawAnswer } from './raw.ts';
 import type { Scene } from './scene.ts';
 
 export interface Expected {
-  at: 'mcp' | 'authorizationServer';
+  at: 'mcp' | 'otherMcp' | 'authorizationServer';
   status: number;
   error: string;
   /** A rule, or words, that the operator's log must have: a request may be refused for a reason that proves nothing. */
   because: string;
 }
 
-const NAMES = { mcp: 'the MCP server', authorizationServer: 'the authorization server' } as const;
+const NAMES = {
+  mcp: 'the MCP server',
+  otherMcp: 'the second MCP server',
+  authorizationServer: 'the authorization server',
+} as const;
 
 /** Was it refused, in the right way and for the right reason? */
 export async function judge(scene: Scene, expected: Expected, answer: RawAnswer): Promise<Result> {

@@ -50,7 +50,7 @@ export async function runDemo(narrator: Narrator, { keep }: { keep: boolean }): 
   } finally {
     await processes.stop();
     interruption.close();
-    if (!keep) await rm(directory, { recursive: true, force: true });
+    if (!keep) await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }
   const ok = stopped === undefined && [...done.steps, ...done.attacks].every((outcome) => outcome.ok);
   const ms = Math.round(performance.now() - start);

@@ -1,8 +1,7 @@
 /** `attested inspect`: what a token says, and what a server would make of it. Sends nothing anywhere. */
 import { NEWEST_REVISION, revisionOf } from '../../core/revisions.ts';
-import { jwks } from '../../verifier/index.ts';
 import { type Arguments, type Command, UsageError } from '../command.ts';
-import { readKeys, revisionNumber } from '../files.ts';
+import { revisionNumber, trustIn } from '../files.ts';
 import { type Io, jsonText } from '../io.ts';
 import { inspect } from './inspect.ts';
 import { printInspection } from './print.ts';
@@ -33,7 +32,7 @@ export const inspectCommand: Command = {
     const inspection = await inspect(input, {
       revision: revisionOf(revisionNumber(args)),
       now: timeOf(args, io),
-      trust: file === undefined ? undefined : jwks({ keys: await readKeys(file) }),
+      trust: file === undefined ? undefined : await trustIn(file),
       audience: args.text('audience'),
       challenge: args.text('challenge'),
     });
