@@ -37,6 +37,8 @@ export interface CertificateOptions {
   /** Object identifier of a further critical extension. */
   critical?: string;
   keys?: { privateKey: KeyObject; publicKey: KeyObject };
+  /** Default sha256. */
+  hash?: 'sha1' | 'sha256';
 }
 
 export interface Issued {
@@ -48,15 +50,21 @@ export interface Issued {
   privateKey: KeyObject;
 }
 
-const ECDSA_SHA256 = '1.2.840.10045.4.3.2';
+/** Signature algorithms by the issuer's key type and the hash. */
+const SIGNATURES: Record<string, string> = {
+  'ec sha256': '1.2.840.10045.4.3.2',
+  'ec sha1': '1.2.840.10045.4.1',
+  'rsa sha256': '1.2.840.113549.1.1.11',
+};
 const COMMON_NAME = '2.5.4.3';
 
 const newEcKeys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
-/** Issues a certificate; without an issuer it signs itself. Keys are P-256 unless given; issuers must be. */
+/** Issues a certificate; without an issuer it signs itself. Keys are P-256 unless given. */
 export function issueCertificate(options: CertificateOptions): Issued {
-  const { name, issuer, ca, pathLength, usage, purposes, critical, keys = newEcKeys() } = options;
+  const { name, issuer, ca, pathLength, usage, purposes, critical, keys = newEcKeys(), hash = 'sha256' } = options;
   const signer = issuer?.privateKey ?? keys.privateKey;
+  const algorithm = SIGNATURES[`${signer.asymmetricKeyType} ${hash}`] as string;
   const spki = createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({
     type: 'spki',
     format: 'der',
@@ -83,7 +91,7 @@ export function issueCertificate(options: CertificateOptions): Issued {
   const tbsCertificate = new TBSCertificate({
     version: 2,
     serialNumber: new Uint8Array(Buffer.concat([Buffer.from([1]), randomBytes(8)])).buffer,
-    signature: new AlgorithmIdentifier({ algorithm: ECDSA_SHA256 }),
+    signature: new AlgorithmIdentifier({ algorithm }),
     issuer: nameOf(issuer?.name ?? name),
     validity: new Validity({
       notBefore: options.notBefore ?? new Date('2020-01-01T00:00:00Z'),
@@ -93,12 +101,12 @@ export function issueCertificate(options: CertificateOptions): Issued {
     subjectPublicKeyInfo: AsnConvert.parse(spki, SubjectPublicKeyInfo),
     ...(extensions.length > 0 && { extensions: new Extensions(extensions) }),
   });
-  const signature = sign('sha256', Buffer.from(AsnConvert.serialize(tbsCertificate)), signer);
+  const signature = sign(hash, Buffer.from(AsnConvert.serialize(tbsCertificate)), signer);
   const der = Buffer.from(
     AsnConvert.serialize(
       new Certificate({
         tbsCertificate,
-        signatureAlgorithm: new AlgorithmIdentifier({ algorithm: ECDSA_SHA256 }),
+        signatureAlgorithm: new AlgorithmIdentifier({ algorithm }),
         signatureValue: new Uint8Array(signature).buffer,
       }),
     ),

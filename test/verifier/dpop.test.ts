@@ -139,6 +139,19 @@ describe('combined mode', () => {
     await expectRefused(world, sent, { code, rule: 'VER-8' });
   });
 
+  it('VER-8: the same jti of two instances does not collide, nor does it with a PoP', async () => {
+    const attester = newSigner();
+    const challenges = sealedChallenges();
+    const one = createWorld({ attester, challenges });
+    const two = createWorld({ attester, challenges });
+    for (const world of [one, two]) {
+      const dpop = await world.dpop({ payload: { jti: 'the same' } });
+      await expect(one.verify(await world.sentCombined({ dpop }))).resolves.toMatchObject({ method: 'dpop_combined' });
+      const pop = await world.pop({ payload: { jti: 'the same' } });
+      await expect(one.verify(await world.sent({ pop }))).resolves.toMatchObject({ method: 'attestation_pop_jwt' });
+    }
+  });
+
   it('VER-8: of 50 concurrent uses of one proof exactly one wins', async () => {
     for (const options of [{ challenges: sealedChallenges() }, {}]) {
       const world = createWorld(options);

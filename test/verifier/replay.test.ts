@@ -28,6 +28,15 @@ describe('memoryReplay', () => {
     }
   });
 
+  it('VER-8, IMPL-4: a long jti costs no more memory than a short one, and is known again', () => {
+    const replay = memoryReplay();
+    const long = (i: number) => `${'\u4e00'.repeat(500)}${i}`;
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 50_000; i++) replay.claim(proof(long(i)));
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(40e6);
+    for (const i of [0, 49_999]) expect(replay.claim(proof(long(i)))).toBe(false);
+  });
+
   it('VER-8: knows a jti again under another iat', () => {
     const replay = memoryReplay();
     expect(replay.claim(proof('a', T))).toBe(true);

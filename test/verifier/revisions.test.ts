@@ -141,6 +141,22 @@ describe('each revision', () => {
 });
 
 describe('proofs without iat, in the revisions that allow it', () => {
+  it.each(all)('POP-4: -$revision takes an exp in its place to -06 and no longer', async ({ revision }) => {
+    const world = createWorld({ revision });
+    const { challenge } = asked[revision];
+    const payload = {
+      iss: CLIENT_ID,
+      exp: world.seconds() + 60,
+      iat: undefined,
+      challenge: undefined,
+      [challenge]: await world.challenge(),
+    };
+    const attestation = await world.attestation({ payload: { iss: 'a' } });
+    const sent = await world.sent({ attestation, pop: await world.pop({ payload }) });
+    if (revision <= 6) await expect(world.verify(sent)).resolves.toMatchObject({ clientId: CLIENT_ID });
+    else await expectRefused(world, sent, { code: 'invalid_client_attestation', rule: 'POP-4' });
+  });
+
   it('POP-4: are judged by their exp, and one far ahead is no way around the window', async () => {
     const world = createWorld({ revision: 5 });
     const send = async (exp: number) => {

@@ -171,6 +171,26 @@ describe('lists that cannot be had', () => {
     expect(s.server.seen).toHaveLength(1);
   });
 
+  it('VER-5: the list may be signed with another key of the attester, as after a key roll-over', async () => {
+    const next = newSigner('ES256', 'two');
+    const s = await setUp();
+    const trust = jwks({ keys: [attester.publicJwk, next.publicJwk], statusOrigins: [s.server.origin] });
+    const world = createWorld({ attester, trust });
+    s.state.answer = answer(await s.list({ header: { kid: 'two' }, signer: next }));
+    const attestation = await s.attestation();
+    await expect(world.verify(await world.sent({ attestation }))).resolves.toMatchObject({ status: 'valid' });
+  });
+
+  it('VER-5: a clock that was set back does not keep an old list in use', async () => {
+    const s = await setUp();
+    s.state.answer = answer(await s.list());
+    await s.verify();
+    s.world.clock.now -= 86_400_000;
+    s.state.answer = answer(await s.list());
+    await s.verify();
+    expect(s.server.seen).toHaveLength(2);
+  });
+
   it('VER-3, VER-5: another attester that is down does not keep this list from being verified', async () => {
     const s = await setUp();
     s.state.answer = answer(await s.list());

@@ -28,6 +28,17 @@ export interface X5cOptions extends TrustOptions {
 
 const MAX_CHAIN = 5;
 const MAX_REMEMBERED = 256;
+/** Signature algorithms of certificates: RSA PKCS #1 and ECDSA with SHA-2, RSASSA-PSS, Ed25519. Not MD5, not SHA-1. */
+const STRONG_SIGNATURES = new Set([
+  '1.2.840.113549.1.1.11',
+  '1.2.840.113549.1.1.12',
+  '1.2.840.113549.1.1.13',
+  '1.2.840.113549.1.1.10',
+  '1.2.840.10045.4.3.2',
+  '1.2.840.10045.4.3.3',
+  '1.2.840.10045.4.3.4',
+  '1.3.101.112',
+]);
 /** Critical extensions whose meaning is applied here; any other makes a certificate unusable (RFC 5280 §4.2). */
 const UNDERSTOOD = new Set<string>([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage]);
 
@@ -43,6 +54,7 @@ interface ReadCertificate {
   /** Extended key usage: what the certificate is good for. Absent: everything. */
   purposes: readonly string[] | undefined;
   criticalUnknown: boolean;
+  stronglySigned: boolean;
 }
 
 /** Trusts attestations whose `x5c` chain leads to one of the anchors. @throws AttestedError `invalid_argument` */
@@ -82,7 +94,7 @@ export function x5c(options: X5cOptions): TrustSource {
         }
       }
       const leaf = (chain[0] as ReadCertificate).x509;
-      if (!keyFits(header.alg, leafJwk(leaf))) throw refused('has a leaf whose key does not fit the algorithm');
+      if (!keyFits(header.alg, publicJwkOf(leaf))) throw refused('has a leaf whose key does not fit the algorithm');
       const trusted: TrustedKey = {
         key: leaf.publicKey,
         attester: attester ?? leaf.subject,
@@ -120,8 +132,10 @@ function verifiedChain(
       throw refused('has an issuer that is not a certificate authority');
     // i certificate authorities stand between this one and the leaf
     if (i > authority.pathLength) throw refused('is longer than one of its authorities allows');
-    if (!isIssuedBy(chain[i] as ReadCertificate, authority))
-      throw refused('has a certificate that the next one did not issue');
+    const issued = chain[i] as ReadCertificate;
+    if (!isIssuedBy(issued, authority)) throw refused('has a certificate that the next one did not issue');
+    if (!issued.stronglySigned) throw refused('has a certificate with a weak signature algorithm');
+    publicJwkOf(authority.x509); // as sound a key as any that signs attestations
   }
   // or else every TLS server with a certificate of the same authority would be an attester (RFC 5280 §4.2.1.12)
   const isFor = ({ purposes }: ReadCertificate) => purposes?.some((purpose) => accepted.includes(purpose)) ?? true;
@@ -133,12 +147,12 @@ function verifiedChain(
 }
 
 /** Of key types that JWK has no name for (DSA, RSASSA-PSS) Node gives no JWK but throws. */
-function leafJwk(leaf: X509Certificate): PublicJwk {
+function publicJwkOf({ publicKey }: X509Certificate): PublicJwk {
   let jwk: unknown;
   try {
-    jwk = leaf.publicKey.export({ format: 'jwk' });
+    jwk = publicKey.export({ format: 'jwk' });
   } catch {
-    throw refused('has a leaf with a key of an unsupported type');
+    throw refused('has a certificate with a key of an unsupported type');
   }
   return readPublicJwk(jwk);
 }
@@ -154,7 +168,8 @@ function isIssuedBy(subject: ReadCertificate, issuer: ReadCertificate): boolean 
 function readCertificate(input: string | Uint8Array): ReadCertificate | undefined {
   try {
     const x509 = new X509Certificate(input);
-    const extensions = AsnConvert.parse(x509.raw, Certificate).tbsCertificate.extensions ?? [];
+    const { tbsCertificate, signatureAlgorithm } = AsnConvert.parse(x509.raw, Certificate);
+    const extensions = tbsCertificate.extensions ?? [];
     const extensionOf = (id: string) => extensions.find(({ extnID }) => extnID === id)?.extnValue.buffer;
     const constraints = extensionOf(id_ce_basicConstraints);
     const basic = constraints === undefined ? undefined : AsnConvert.parse(constraints, BasicConstraints);
@@ -169,6 +184,7 @@ function readCertificate(input: string | Uint8Array): ReadCertificate | undefine
         sign: usage === undefined || (usage & KeyUsageFlags.digitalSignature) !== 0,
         certSign: usage === undefined || (usage & KeyUsageFlags.keyCertSign) !== 0,
       },
+      stronglySigned: STRONG_SIGNATURES.has(signatureAlgorithm.algorithm),
       purposes: purposes === undefined ? undefined : [...AsnConvert.parse(purposes, ExtendedKeyUsage)],
       criticalUnknown: extensions.some(({ critical, extnID }) => critical && !UNDERSTOOD.has(extnID)),
     };

@@ -84,6 +84,8 @@ describe('chains that are refused', () => {
   const underLimited = ca('under', limited);
   const expired = ca('middle', root, { notAfter: new Date('2021-01-01T00:00:00Z') });
   const early = ca('middle', root, { notBefore: new Date('2040-01-01T00:00:00Z') });
+  const weakKey = ca('middle', root, { keys: generateKeyPairSync('rsa', { modulusLength: 1024 }) });
+  const sha1 = ca('middle', root, { hash: 'sha1' });
   const constrained = ca('middle', root, { critical: '2.5.29.30' });
   const deep: Issued[] = [];
   for (let i = 0; i < 5; i++) deep.unshift(ca(`level ${i}`, deep[0] ?? root));
@@ -97,6 +99,10 @@ describe('chains that are refused', () => {
     { name: 'without its authority', chain: [leaf] },
     { name: 'that is the anchor alone', chain: [root] },
     { name: 'whose leaf is an authority', chain: [ca('attester', authority), authority] },
+    {
+      name: 'whose leaf is an authority that may sign other things too',
+      chain: [ca('attester', root, { usage: CA_USAGE | SIGN_USAGE })],
+    },
     { name: 'whose leaf is not for signing', chain: under(authority, { usage: CA_USAGE }) },
     { name: 'whose leaf has expired', chain: under(authority, { notAfter: new Date('2021-01-01T00:00:00Z') }) },
     { name: 'whose leaf is not valid yet', chain: under(authority, { notBefore: new Date('2040-01-01T00:00:00Z') }) },
@@ -105,6 +111,8 @@ describe('chains that are refused', () => {
     { name: 'issued by a leaf', chain: under(notCa) },
     { name: 'issued by a certificate without basic constraints', chain: under(noConstraints) },
     { name: 'issued by an authority that may not sign certificates', chain: under(noCertSign) },
+    { name: 'whose leaf is signed with SHA-1', chain: under(authority, { hash: 'sha1' }) },
+    { name: 'with an authority that is signed with SHA-1', chain: under(sha1) },
     { name: 'longer than an authority allows', chain: [below(underLimited), underLimited, limited] },
     { name: 'with a critical extension that is not understood', chain: under(constrained) },
     {
@@ -119,6 +127,12 @@ describe('chains that are refused', () => {
   it.each(rows)('IMPL-5: a chain $name', async ({ chain }) => {
     const { world, sent } = await send(texts(...chain), chain[0]);
     await expectRefused(world, sent, { code: 'invalid_client_attestation', rule: 'IMPL-5' });
+  });
+
+  it('IMPL-5, VER-4: a chain with a weak key in the middle', async () => {
+    const chain = under(weakKey);
+    const { world, sent } = await send(texts(...chain), chain[0]);
+    await expectRefused(world, sent, { code: 'invalid_client_attestation', rule: 'VER-4' });
   });
 
   it('IMPL-5: a chain in the wrong order', async () => {
