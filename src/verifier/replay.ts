@@ -1,5 +1,6 @@
 /** Replay memory: a proof's `jti` is accepted once inside its window (VER-8, IMPL-4). */
 import { AttestedError } from '../errors.ts';
+import { sha256Base64url } from '../platform/crypto.ts';
 
 export interface ReplayEntry {
   /** Kind of proof and instance thumbprint: the same `jti` of two instances does not collide. */
@@ -24,6 +25,8 @@ export interface ReplayStore {
 
 /** Width of a bucket of {@link memoryReplay}, seconds. */
 const BUCKET = 60;
+/** Characters past which a hash stands for a jti: the client chooses it, and a million of 1 kB would fill the memory. */
+const LONG = 64;
 
 /**
  * Replay memory of this process: one set per minute of creation time, dropped whole when its window has passed. Use a
@@ -56,7 +59,7 @@ export function memoryReplay({ maxEntries = 1_000_000 }: { maxEntries?: number }
       sweep(now);
       const number = Math.floor(createdAt / BUCKET);
       if (number <= droppedUpTo) return false;
-      const id = `${instance} ${jti}`;
+      const id = `${instance} ${jti.length > LONG ? sha256Base64url(jti) : jti}`;
       for (const { ids } of buckets.values()) if (ids.has(id)) return false;
       if (live >= maxEntries) {
         throw new AttestedError('temporarily_unavailable', 'the replay memory is full', { rule: 'IMPL-4' });
