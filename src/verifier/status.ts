@@ -27,7 +27,8 @@ export interface StatusChecker {
 interface StatusList {
   bytes: Uint8Array;
   bits: 1 | 2 | 4 | 8;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, as all below. */
+  fetchedAt: number;
   refreshAt: number;
   expiresAt: number;
 }
@@ -67,7 +68,7 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
     }
     const ttl = Math.min((token.ttl ?? Number.POSITIVE_INFINITY) * 1000, maxTtl);
     const expiresAt = token.exp === undefined ? now + ttl : token.exp * 1000;
-    return { bytes, bits: token.bits, refreshAt: Math.min(now + ttl, expiresAt), expiresAt };
+    return { bytes, bits: token.bits, fetchedAt: now, refreshAt: Math.min(now + ttl, expiresAt), expiresAt };
   }
 
   async function isSignedBy(
@@ -97,9 +98,9 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
   /** The current list: from memory while it is fresh, else fetched, once however many ask. */
   function listAt(uri: string, attester: string, now: number): StatusList | Promise<StatusList> {
     // lists of two attesters never mix, even under one URI
-    const id = `${attester} ${uri}`;
+    const id = `${attester}\0${uri}`;
     const known = lists.get(id);
-    if (known !== undefined && now < known.refreshAt) return known;
+    if (known !== undefined && now < known.refreshAt && now >= known.fetchedAt) return known;
     let fetching = pending.get(id);
     if (fetching === undefined) {
       fetching = fetchList(uri, attester, now)

@@ -177,7 +177,7 @@ describe('lists that cannot be had', () => {
     const trust = jwks({ keys: [attester.publicJwk, next.publicJwk], statusOrigins: [s.server.origin] });
     const world = createWorld({ attester, trust });
     s.state.answer = answer(await s.list({ header: { kid: 'two' }, signer: next }));
-    const attestation = await s.attestation();
+    const attestation = await world.attestation({ payload: { status: { status_list: { uri: s.uri, idx: 0 } } } });
     await expect(world.verify(await world.sent({ attestation }))).resolves.toMatchObject({ status: 'valid' });
   });
 

@@ -16,5 +16,8 @@ export function jwks({ keys, clients, attester, statusOrigins = [] }: JwksOption
     { attester, clients: clientSet(clients), validUntil: Number.POSITIVE_INFINITY, statusOrigins },
     false,
   );
+  // one source is one attester, so that a list signed with one of its keys judges what it signed with another
+  const name = attester ?? entries[0]?.trusted.attester;
+  if (name !== undefined) for (const { trusted } of entries) trusted.attester = name;
   return { find: (header) => selectKeys(entries, header) };
 }
