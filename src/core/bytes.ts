@@ -84,11 +84,6 @@ export function decodeTextBase64url(text: string): string | undefined {
   return NOT_ASCII.test(binary) ? fromUtf8(byteString(binary)) : binary;
 }
 
-/** Bytes of a text that is known to be ASCII, such as the signing input of a JWS. */
-export function asciiBytes(text: string): Uint8Array {
-  return byteString(text);
-}
-
 /** One byte per character code below 256. */
 function byteString(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length);

@@ -1,6 +1,6 @@
 /** DPoP proof (RFC 9449 §4), alone or as the proof of possession of the combined mode (ABCA §5.2). Pure. */
 import { AttestedError } from '../errors.ts';
-import { asciiBytes } from './bytes.ts';
+import { utf8 } from './bytes.ts';
 import { type PublicJwk, readPublicJwk } from './jwk.ts';
 import {
   compact,
@@ -57,7 +57,7 @@ export async function createDpopProof(input: DpopProofInput, signer: Signer): Pr
   }));
   const { method: htm, jti, issuedAt: iat, nonce, ath } = input;
   const text = signingInput(header, { htm, htu, jti, iat, nonce, ath });
-  return compact(text, await signer.sign(asciiBytes(text)));
+  return compact(text, await signer.sign(utf8(text)));
 }
 
 export interface ParsedDpopProof extends ParsedJwt {

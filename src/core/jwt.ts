@@ -1,7 +1,7 @@
 /** Compact JWS with a JSON object inside (RFC 7515 §7.1, RFC 7519): strict reading and writing. Pure. */
 import { AttestedError, type ErrorCode } from '../errors.ts';
 import { algorithmRow } from './algorithms.ts';
-import { asciiBytes, decodeBase64url, decodeTextBase64url, encodeBase64url, encodeTextBase64url } from './bytes.ts';
+import { decodeBase64url, decodeTextBase64url, encodeBase64url, encodeTextBase64url, utf8 } from './bytes.ts';
 import { type JsonObject, parseJsonObject } from './json.ts';
 import type { Signer } from './signer.ts';
 
@@ -88,7 +88,7 @@ function parseSegment(segment: string): JsonObject | undefined {
  */
 export async function signJwt(header: JsonObject, payload: JsonObject, signer: Signer): Promise<string> {
   const input = signingInput(encodeSegment({ alg: signer.alg, ...header }), payload);
-  return compact(input, await signer.sign(asciiBytes(input)));
+  return compact(input, await signer.sign(utf8(input)));
 }
 
 /** The text under the signature, with a header that is encoded already: a signer's proofs differ in their payload only. */

@@ -1,6 +1,6 @@
 /** Client Attestation PoP JWT (ABCA §5.1): created by the Client Instance, read and judged by AS and RS. Pure. */
 import { AttestedError } from '../errors.ts';
-import { asciiBytes } from './bytes.ts';
+import { utf8 } from './bytes.ts';
 import type { JsonObject } from './json.ts';
 import {
   compact,
@@ -51,7 +51,7 @@ export async function createPop(input: PopInput, signer: Signer): Promise<string
   if (revision.popIss) claims.iss = clientId;
   if (revision.popExp) claims.exp = issuedAt + (input.lifetime ?? 60);
   const text = signingInput(headerSegment(signer, profile.popTyp), claims);
-  return compact(text, await signer.sign(asciiBytes(text)));
+  return compact(text, await signer.sign(utf8(text)));
 }
 
 export interface ParsedPop extends ParsedJwt {

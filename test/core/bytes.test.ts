@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  asciiBytes,
   concatBytes,
   decodeBase64url,
   decodeTextBase64url,
@@ -106,11 +105,6 @@ describe('base64url of texts', () => {
     for (const encoded of ['QQ==', 'QR', 'QUJ', 'QUJDR', 'QUJD\n', 'wyg', '_w', '=', ' ']) {
       expect(decodeTextBase64url(encoded), encoded).toBeUndefined();
     }
-  });
-
-  it('ATT-8: the bytes under a signature are those of its text', () => {
-    expect(asciiBytes('eyJ.e30-_')).toEqual(utf8('eyJ.e30-_'));
-    expect(asciiBytes('')).toEqual(new Uint8Array());
   });
 });
 
