@@ -77,22 +77,22 @@ export function attestationVerifier(
   }
 
   async function findSigner(parsed: ParsedAttestation, now: number): Promise<TrustedKey> {
-    let unavailable: unknown;
+    let failure: AttestedError | undefined;
     for (const source of trust) {
       let candidates: TrustedKey[];
       try {
         candidates = await source.find(parsed.header, now);
       } catch (error) {
-        // one attester that cannot be reached must not keep out another's instances
-        if (!(error instanceof AttestedError) || error.code !== 'temporarily_unavailable') throw error;
-        unavailable = error;
+        // a source that cannot be reached, or finds fault with the header, must not keep out what another one vouches for
+        if (!(error instanceof AttestedError)) throw error;
+        if (failure?.code !== 'temporarily_unavailable') failure = error;
         continue;
       }
       for (const candidate of candidates) {
         if (verifySignature(parsed.header.alg, candidate.key, parsed.signingInput, parsed.signature)) return candidate;
       }
     }
-    if (unavailable !== undefined) throw unavailable;
+    if (failure !== undefined) throw failure;
     throw new AttestedError(
       'invalid_client_attestation',
       'Client Attestation is not signed by an attester this server trusts',

@@ -206,6 +206,24 @@ describe('beside other trust', () => {
     await expect(world.verify(await world.sent())).resolves.toMatchObject({ attester: attester.thumbprint });
   });
 
+  it('IMPL-5: a chain that this source refuses does not keep out what another source vouches for', async () => {
+    const attester = newSigner('ES256', 'k');
+    const sources = [x5c({ anchors: [root.pem] }), jwks({ keys: [attester.publicJwk] })];
+    for (const trust of [sources, sources.toReversed()]) {
+      const world = createWorld({ attester, trust });
+      const header = { x5c: texts(foreign.leaf, foreign.authority) };
+      const attestation = await world.attestation({ header });
+      await expect(world.verify(await world.sent({ attestation }))).resolves.toMatchObject({
+        attester: attester.thumbprint,
+      });
+      const forged = await world.attestation({ header, signer: signerOf(foreign.leaf.privateKey, 'ES256') });
+      await expectRefused(world, await world.sent({ attestation: forged }), {
+        code: 'invalid_client_attestation',
+        rule: 'IMPL-5',
+      });
+    }
+  });
+
   it('VER-3: the clients of a source hold for its chains', async () => {
     const world = createWorld({ trust: x5c({ anchors: [root.pem], clients: ['https://other.example'] }) });
     const header = { kid: undefined, x5c: texts(leaf, authority) };
