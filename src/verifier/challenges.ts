@@ -119,14 +119,22 @@ export function storedChallenges(
   return {
     async issue(context) {
       const value = randomBytes(32).toString('base64url');
-      await store.put(idOf(value, context), ttl);
+      await answered(() => store.put(idOf(value, context), ttl));
       return value;
     },
     async check(value, context) {
-      return value.length <= 64 && (await store.has(idOf(value, context))) ? 'ageing' : 'bad';
+      return value.length <= 64 && (await answered(() => store.has(idOf(value, context)))) ? 'ageing' : 'bad';
     },
-    spend: (value, context) => store.take(idOf(value, context)),
+    spend: (value, context) => answered(() => store.take(idOf(value, context))),
   };
+}
+
+async function answered<T>(work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw new AttestedError('temporarily_unavailable', 'the challenge store does not answer', { rule: 'CHA-5', cause });
+  }
 }
 
 /**

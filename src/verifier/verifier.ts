@@ -133,6 +133,9 @@ export interface Verifier {
 /** @throws AttestedError `invalid_argument` for options that make no sense */
 export function createVerifier(options: VerifierOptions): Verifier {
   const { role, audience, profile = baseProfile, now = Date.now } = options;
+  if (role !== 'as' && role !== 'rs') {
+    throw new AttestedError('invalid_argument', 'the role of a verifier is as or rs: it decides which checks are made');
+  }
   if (typeof audience !== 'string' || audience === '') {
     throw new AttestedError('invalid_argument', 'a verifier needs its audience: the issuer or resource identifier');
   }
@@ -298,8 +301,14 @@ export function createVerifier(options: VerifierOptions): Verifier {
       const common = { 'Cache-Control': 'no-store' };
       if (policy.challenge === 'off') return new Response(null, { status: 404, headers: common });
       if (request.method !== 'POST') return new Response(null, { status: 405, headers: { ...common, Allow: 'POST' } });
-      const fresh = await freshHeaders();
-      return Response.json(challengeBody(fresh[CHALLENGE_HEADER]), { headers: { ...common, ...fresh } });
+      try {
+        const fresh = await freshHeaders();
+        return Response.json(challengeBody(fresh[CHALLENGE_HEADER]), { headers: { ...common, ...fresh } });
+      } catch {
+        // strangers may ask here: a store that is down must not become an unhandled rejection
+        const { status, headers, body } = wireAnswer(undefined, role);
+        return new Response(JSON.stringify(body), { status, headers });
+      }
     },
   };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { AttestedError, type ErrorCode } from '../../src/errors.ts';
-import { sealedChallenges } from '../../src/verifier/index.ts';
+import { sealedChallenges, storedChallenges } from '../../src/verifier/index.ts';
+import { expectRefusal } from '../support/errors.ts';
 import { createWorld } from '../support/world.ts';
 
 const message = 'what is wrong, for people';
@@ -19,6 +20,10 @@ const answers: { code: ErrorCode; as: number; rs: number; scheme?: 'Bearer' | 'D
   { code: 'access_denied', as: 403, rs: 403 },
   { code: 'temporarily_unavailable', as: 503, rs: 503 },
 ];
+
+it.each(['AS', 'server', undefined])('a role of %s is refused: it decides which checks are made', async (role) => {
+  await expectRefusal(() => createWorld({ role: role as never }), { code: 'invalid_argument' });
+});
 
 describe('respond', () => {
   it.each(answers)('ERR-3: $code at an AS is status $as', async ({ code, as, asHeader }) => {
@@ -158,6 +163,25 @@ describe('challenge endpoint', () => {
       await expect(world.verify(await world.sent({ pop }))).resolves.toBeDefined();
       const dpop = await world.dpop({ payload: { nonce: String(response.headers.get('dpop-nonce')) } });
       await expect(world.verify(await world.sentCombined({ dpop }))).resolves.toBeDefined();
+    }
+  });
+
+  it('CHA-1, CHA-5: a challenge store that is down is a 503 and an error of ours, not a crash of the server', async () => {
+    const down = () => {
+      throw new Error('connection lost');
+    };
+    const rejects = async () => down();
+    for (const store of [
+      { put: down, has: down, take: down },
+      { put: rejects, has: rejects, take: rejects },
+      { put: () => undefined, has: () => true, take: rejects },
+    ]) {
+      const world = createWorld({ challenges: storedChallenges(store) });
+      const pop = await world.pop({ payload: { challenge: 'c' } });
+      await expectRefusal(async () => world.verify(await world.sent({ pop })), { code: 'temporarily_unavailable' });
+      if (store.put === down || store.put === rejects) {
+        expect((await world.verifier.challengeHandler(post())).status).toBe(503);
+      }
     }
   });
 
