@@ -105,6 +105,8 @@ export function parseChallenges(text: string): AuthChallenge[] {
   if (text.length > MAX_CHALLENGE_TEXT) return challenges;
   const token = /[\t ,]*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)/y;
   const value = /[\t ]*=[\t ]*(?:"((?:[^"\\]|\\.)*)"|([!#$%&'*+\-.^_`|~0-9A-Za-z]+))/y;
+  // what Negotiate and the like have in place of parameters
+  const token68 = /[\t ]+[A-Za-z0-9\-._~+/]+=*(?=[\t ]*(?:,|$))/y;
   let position = 0;
   for (;;) {
     token.lastIndex = position;
@@ -115,6 +117,8 @@ export function parseChallenges(text: string): AuthChallenge[] {
     const match = value.exec(text);
     if (match === null) {
       challenges.push({ scheme: name.toLowerCase(), params: Object.create(null) as Record<string, string> });
+      token68.lastIndex = position;
+      if (token68.test(text)) position = token68.lastIndex;
       continue;
     }
     position = value.lastIndex;

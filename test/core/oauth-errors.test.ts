@@ -28,6 +28,14 @@ describe('parseChallenges', () => {
     ['Bearer a="\\\\"', [['bearer', { a: '\\' }]]],
     ['Bearer a="", b=x', [['bearer', { a: '', b: 'x' }]]],
     ['Bearer error="first", error="second"', [['bearer', { error: 'first' }]]],
+    [
+      'Negotiate YWJj/+==, DPoP error="use_dpop_nonce"',
+      [
+        ['negotiate', {}],
+        ['dpop', { error: 'use_dpop_nonce' }],
+      ],
+    ],
+    ['Negotiate YWJj', [['negotiate', {}]]],
     ['', []],
     ['   ', []],
     ['a="b"', []],
