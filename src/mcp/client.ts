@@ -95,9 +95,9 @@ export interface AttestedProvider extends ClientAuthenticationHook {
     scope?: string;
     [parameter: string]: unknown;
   };
-  clientInformation(): { client_id: string };
-  tokens(): ProviderTokens | undefined;
-  saveTokens(tokens: ProviderTokens): void;
+  clientInformation(): Promise<{ client_id: string }>;
+  tokens(): Promise<ProviderTokens | undefined>;
+  saveTokens(tokens: ProviderTokens): Promise<void>;
   redirectToAuthorization(): never;
   saveCodeVerifier(): void;
   codeVerifier(): string;
@@ -112,7 +112,7 @@ export interface AttestedProvider extends ClientAuthenticationHook {
 export function attestedProvider(agent: Agent, options: AttestedProviderOptions = {}): AttestedProvider {
   const { scope, clientName } = options;
   let current: ProviderTokens | undefined;
-  const provider: Omit<AttestedProvider, 'addClientAuthentication'> = {
+  const provider = {
     redirectUrl: undefined,
     clientMetadata: {
       redirect_uris: [],
@@ -122,7 +122,7 @@ export function attestedProvider(agent: Agent, options: AttestedProviderOptions 
     },
     clientInformation: () => ({ client_id: agent.clientId }),
     tokens: () => current,
-    saveTokens: (tokens) => {
+    saveTokens: (tokens: ProviderTokens) => {
       current = tokens;
     },
     redirectToAuthorization: () => {
@@ -136,5 +136,6 @@ export function attestedProvider(agent: Agent, options: AttestedProviderOptions 
       current = undefined;
     },
   };
-  return withAttestation(provider, agent) as AttestedProvider;
+  // what the wrapper answers for these methods is a promise, which every SDK awaits
+  return withAttestation(provider, agent) as unknown as AttestedProvider;
 }
