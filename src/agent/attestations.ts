@@ -28,8 +28,11 @@ export interface Attestations {
 const RENEW_AT = 0.8;
 /** Seconds before the end in which an attestation is not sent any more: it has to live until the server reads it. */
 const MARGIN = 30;
-/** Seconds in which a server's demand for a fresher attestation is not believed. */
-const SURELY_FRESH = 5;
+/**
+ * Seconds in which a server's demand for a fresher attestation is not believed: each one takes an entry of the attester's
+ * list, of which an instance has a limited number for all servers together.
+ */
+const SURELY_FRESH = 30;
 /** Longest wait between tries, seconds. */
 const LONGEST_BACKOFF = 300;
 /** A clock that went back by more than this, in seconds, makes the age of what we hold unknowable. */

@@ -82,9 +82,11 @@ export function openIdentities(options: {
     // the state does not know the scope: it is new, or the state was lost and the keys know better
     inventory ??= keys.listKeys().then((list) => list.map(({ label }) => label));
     const prefix = stem(scope);
-    const found = (await inventory)
-      .filter((label) => label.startsWith(prefix))
-      .map((label) => Number(label.slice(prefix.length)));
+    const labels = await inventory.catch((error: unknown) => {
+      inventory = undefined; // one failure is not for ever: a locked or damaged store may be mended meanwhile
+      throw error;
+    });
+    const found = labels.filter((label) => label.startsWith(prefix)).map((label) => Number(label.slice(prefix.length)));
     return Math.max(1, ...found.filter(Number.isSafeInteger));
   }
 

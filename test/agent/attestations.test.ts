@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createAgent } from '../../src/agent/index.ts';
 import { createAttestation } from '../../src/core/attestation.ts';
+import { AttestedError } from '../../src/errors.ts';
 import { openKeys } from '../../src/keys/index.ts';
 import { expectRefusal } from '../support/errors.ts';
 import { drip, flood, startServer } from '../support/http.ts';
@@ -117,6 +118,24 @@ describe('renewal', () => {
     await expectRefusal(() => tokenRequest(third.agent, as.issuer), { code: 'attester_unavailable' });
   });
 
+  test('a key store that fails once is asked again', async () => {
+    const as = await ok();
+    const keys = await openKeys('software');
+    let broken = true;
+    const { agent } = await newAgent({
+      keys: {
+        ...keys,
+        listKeys: async () => {
+          if (broken) throw new AttestedError('key_store_corrupt', 'a file is damaged');
+          return keys.listKeys();
+        },
+      },
+    });
+    await expectRefusal(() => tokenRequest(agent, as.issuer), { code: 'key_store_corrupt' });
+    broken = false;
+    expect((await tokenRequest(agent, as.issuer)).status).toBe(200);
+  });
+
   test('IMPL-1: after a key was deleted and made again, nothing of the old one comes back from the state file', async () => {
     const stateDirectory = await directory();
     const as = await ok();
@@ -141,6 +160,16 @@ describe('renewal', () => {
     clock.offset = 45_000;
     for (let i = 0; i < 3; i++) await tokenRequest(agent, as.issuer);
     expect(issued(attester)).toHaveLength(1);
+  });
+
+  test('ERR-4: a server that always wants a fresher attestation cannot use up what the attester grants the instance', async () => {
+    const as = await startFakeAs((_request, response) => json(response, { error: 'use_fresh_attestation' }, 400));
+    const { agent, attester, clock } = await newAgent();
+    for (let i = 0; i < 60; i++) {
+      clock.offset += 6_000;
+      await tokenRequest(agent, as.issuer);
+    }
+    expect(issued(attester).length).toBeLessThan(15);
   });
 
   test('ERR-4: use_fresh_attestation gets a new attestation and one more try, and a second one at once is not believed', async () => {
