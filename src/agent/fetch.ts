@@ -83,7 +83,10 @@ async function exchange(
   layer: FetchLayer,
 ): Promise<Response> {
   if (plan === undefined) {
-    const response = await next(request.url, { ...request.init, headers: request.headers });
+    const { url, init, headers } = request;
+    // a proof, or somebody else's attestation: fetch would carry both along to another origin
+    const telling = [ATTESTATION_HEADER, POP_HEADER, DPOP_HEADER].some((name) => headers.has(name));
+    const response = await next(url, { ...init, headers, ...(telling && { redirect: unfollowed(init) }) });
     return overhear(request, response, layer.parts);
   }
   const first = await send(
@@ -109,8 +112,7 @@ async function send(
   { parts, budget }: FetchLayer,
 ): Promise<{ response: Response; json: JsonObject | undefined }> {
   budget.check(plan.audience, headers);
-  const redirect = init.redirect === 'error' ? 'error' : 'manual';
-  const response = await next(url, { ...init, headers, redirect });
+  const response = await next(url, { ...init, headers, redirect: unfollowed(init) });
   parts.servers.observe(url, response.headers, plan.demand?.server);
   if (response.status === 431) budget.refused(plan.audience, headers);
   // a resource's success is none of our business, and may be a stream
@@ -121,6 +123,10 @@ async function send(
     parts.artifacts.noteAnswer(peeked.json, { label: plan.identity.label, audience: plan.audience, issuer });
   }
   return peeked;
+}
+
+function unfollowed({ redirect }: RequestInit): 'error' | 'manual' {
+  return redirect === 'error' ? 'error' : 'manual';
 }
 
 /** New proofs for every send (POP-9), and the scheme that belongs to the token (RFC 9449 §7.1). */

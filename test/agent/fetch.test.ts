@@ -320,6 +320,17 @@ describe('redirects', () => {
     },
   );
 
+  test('PRIV-1: nor does a DPoP proof for a token that the agent does not know', async () => {
+    const other = await listen(() => (_request, response) => json(response, {}));
+    const rs = await listen(() => (_request, response) => response.writeHead(307, { location: other.origin }).end());
+    const { agent } = await newAgent();
+    const proof = await agent.dpopSession().buildProof({ htm: 'GET', htu: rs.origin, accessToken: 'opaque' });
+    const headers = { authorization: 'DPoP opaque', dpop: proof };
+    expect((await agent.fetch(rs.origin, { headers })).status).toBe(307);
+    await expect(agent.fetch(rs.origin, { headers, redirect: 'error' })).rejects.toThrow();
+    expect(other.seen).toEqual([]);
+  });
+
   test('a caller that treats redirects as errors keeps doing so; requests of others follow as ever', async () => {
     const rs = await startFakeRs(
       (origin) => (request, response) =>
