@@ -107,10 +107,10 @@ export function requireAttestedAgent(
       throw new AttestedError('invalid_token', 'the access token is not valid here', { rule: 'RFC 6750 §3.1', cause });
     }
     // what is not stated was not checked: the SDKs' own gates refuse a token without an end, too
-    if (!Number.isFinite(access.expiresAt)) throw invalidToken('has no known end');
-    if ((access.expiresAt as number) * 1000 <= now()) throw invalidToken('has expired');
+    if (!Number.isFinite(access.expiresAt)) throw invalidToken('has no known end', 'RFC 6750 §3.1');
+    if ((access.expiresAt as number) * 1000 <= now()) throw invalidToken('has expired', 'RFC 6750 §3.1');
     if (access.resource === undefined || !sameResource(access.resource.href, new URL(verifier.audience).href)) {
-      throw invalidToken('was issued for another resource');
+      throw invalidToken('was issued for another resource', 'RFC 8707 §2');
     }
     return access;
   }
@@ -222,8 +222,8 @@ function withParameters(challenge: string, parameters: Record<string, string>): 
   return `${challenge}${challenge.includes(' ') ? ', ' : ' '}${added.join(', ')}`;
 }
 
-function invalidToken(why: string): AttestedError {
-  return new AttestedError('invalid_token', `the access token ${why}`, { rule: 'BIND-1' });
+function invalidToken(why: string, rule = 'BIND-1'): AttestedError {
+  return new AttestedError('invalid_token', `the access token ${why}`, { rule });
 }
 
 /** Resource identifiers are compared as the SDKs do: as strings, one trailing slash and a fragment aside. */
