@@ -37,10 +37,10 @@ const MAX_REMEMBERED = 10_000;
  * @param options.keys secrets of 32 bytes or more (a string counts as its UTF-8 bytes). The first makes new challenges, all are accepted, so that keys
  *   can roll over: add the new one last, then move it first, then drop the old one. Default: a random key of this process
  * @param options.ttl seconds for which a challenge is good. Default 300
- * @throws AttestedError `invalid_argument` for a short key
+ * @throws AttestedError `invalid_argument` for a short key, or a ttl that is no number over zero
  */
 export function sealedChallenges(options: { keys?: readonly (Uint8Array | string)[]; ttl?: number } = {}): Challenges {
-  const ttl = (options.ttl ?? 300) * 1000;
+  const ttl = lifetimeOf(options);
   const keys = (options.keys ?? [randomBytes(32)]).map((key) => {
     const bytes = typeof key === 'string' ? utf8(key) : key;
     if (bytes.length < 32)
@@ -108,12 +108,13 @@ export interface ChallengeStore {
  * the store a bound.
  *
  * @param options.ttl seconds for which a challenge is good. Default 300
+ * @throws AttestedError `invalid_argument` for a ttl that is no number over zero
  */
 export function storedChallenges(
   store: ChallengeStore = memoryChallengeStore(),
   options: { ttl?: number } = {},
 ): Challenges {
-  const ttl = (options.ttl ?? 300) * 1000;
+  const ttl = lifetimeOf(options);
   const idOf = (value: string, { purpose, audience }: ChallengeContext) =>
     sha256Base64url(`${purpose}\0${audience}\0${value}`);
   return {
@@ -127,6 +128,14 @@ export function storedChallenges(
     },
     spend: (value, context) => answered(() => store.take(idOf(value, context))),
   };
+}
+
+/** In milliseconds. Nothing is older than NaN, which is what `Number()` makes of a setting that is not there. */
+function lifetimeOf({ ttl = 300 }: { ttl?: number }): number {
+  if (typeof ttl === 'number' && ttl > 0) return ttl * 1000;
+  throw new AttestedError('invalid_argument', 'the ttl of challenges is a number of seconds over zero', {
+    rule: 'CHA-5',
+  });
 }
 
 async function answered<T>(work: () => T | Promise<T>): Promise<T> {

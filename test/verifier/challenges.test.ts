@@ -218,4 +218,14 @@ describe('stored challenges', () => {
     await expectRefused(replayed, await replayed.sent(), { code: 'invalid_client_attestation', rule: 'VER-8' });
     await expectRefused(replayed, await replayed.sentCombined(), { code: 'invalid_dpop_proof', rule: 'VER-8' });
   });
+
+  // what Number() makes of a setting that is not there: compared with it, no challenge would ever be too old
+  it.each([Number.NaN, 0, -1, '300'])('CHA-5: a ttl of %o is refused', async (ttl) => {
+    for (const make of [
+      () => sealedChallenges({ ttl: ttl as number }),
+      () => storedChallenges(undefined, { ttl: ttl as number }),
+    ]) {
+      await expectRefusal(make, { code: 'invalid_argument', rule: 'CHA-5' });
+    }
+  });
 });

@@ -22,13 +22,15 @@ const MAX_KEYS = 64;
  * cool-down, so that key roll-over works and forged tokens cannot make us hammer the attester. Keys that are no longer in
  * the set stop counting with the next fetch.
  *
- * @throws AttestedError `invalid_argument` for a URL that is neither https nor on this machine
+ * @throws AttestedError `invalid_argument` for a URL that is neither https nor on this machine, or times that are no numbers
  */
 export function remoteJwks(url: string, options: RemoteJwksOptions = {}): TrustSource {
   const { origin } = assertSafeUrl(url);
-  const cacheFor = (options.cacheFor ?? 600) * 1000;
-  const coolDown = (options.coolDown ?? 30) * 1000;
-  const staleFor = (options.staleFor ?? 3600) * 1000;
+  const [cacheFor, coolDown, staleFor] = [
+    milliseconds(options.cacheFor ?? 600),
+    milliseconds(options.coolDown ?? 30),
+    milliseconds(options.staleFor ?? 3600),
+  ];
   const clients = clientSet(options.clients);
   let entries: JwksEntry[] | undefined;
   let fetchedAt = 0;
@@ -86,4 +88,10 @@ export function remoteJwks(url: string, options: RemoteJwksOptions = {}): TrustS
       return selectKeys(entries, header);
     },
   };
+}
+
+/** Nothing is older than NaN: with it keys would count for ever. */
+function milliseconds(seconds: number): number {
+  if (typeof seconds === 'number' && seconds >= 0) return seconds * 1000;
+  throw new AttestedError('invalid_argument', 'cacheFor, coolDown and staleFor are numbers of seconds, zero or more');
 }

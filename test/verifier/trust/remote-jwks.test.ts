@@ -188,6 +188,16 @@ describe('keys at a URL', () => {
   ])('IMPL-5: %s is not a URL to get keys from', async (url) => {
     await expectRefusal(() => remoteJwks(url), { code: 'invalid_argument' });
   });
+
+  it.each(['cacheFor', 'coolDown', 'staleFor'])(
+    'IMPL-5: %s must be a number, or keys would count for ever',
+    async (name) => {
+      for (const value of [Number.NaN, -1, '600']) {
+        const make = () => remoteJwks('https://attester.example/jwks', { [name]: value });
+        await expectRefusal(make, { code: 'invalid_argument' });
+      }
+    },
+  );
 });
 
 describe('jku', () => {
