@@ -68,7 +68,12 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
         });
       }
       const foreignDpop = headers.has(DPOP_HEADER) && proofs.recall(headers.get(DPOP_HEADER)) === undefined;
-      const method = chooseAt(server, parts, registered, foreignDpop);
+      const method = chooseAt(server, parts, registered, foreignDpop || params.has('dpop_jkt'));
+      if (method === 'dpop_combined' && params.has('dpop_jkt')) {
+        throw new AttestedError('invalid_argument', 'a code cannot be bound by dpop_jkt in DPoP combined mode', {
+          rule: 'DPOP-5',
+        });
+      }
       const endpoint = endpointFor(params, server);
       const resources = [...new Set(params.getAll('resource').map(scopeOf))].sort();
       const bound = artifacts.ofRequest(params, issuer);
@@ -101,11 +106,11 @@ function chooseAt(
   server: Server,
   parts: AgentParts,
   registered: PopMethod | undefined,
-  foreignDpop: boolean,
+  separateDpop: boolean,
 ): PopMethod {
   const fixed = registered ?? parts.method;
-  // a proof of the caller's own key binds the token to that key; combined mode would have to replace it
-  const free = foreignDpop ? (['attestation_pop_jwt'] as const) : parts.methods;
+  // a proof or thumbprint of the caller's own key binds token or code to that key; combined mode would have to replace it
+  const free = separateDpop ? (['attestation_pop_jwt'] as const) : parts.methods;
   return choosePopMethod(server.needs, parts.alg, fixed === undefined ? free : [fixed]);
 }
 

@@ -35,6 +35,7 @@ export type ExpressHandler = (
 export function requireAttestedAgent(options: RequireAttestedAgentOptions): ExpressHandler {
   const gate = requireAgent(options);
   return async (request, response, next) => {
+    delete request.auth; // nobody else's word counts
     try {
       // rawHeaders, since req.headers drops or joins repeated fields
       const auth = await gate({ method: request.method, url: targetOf(request), headers: request.rawHeaders });

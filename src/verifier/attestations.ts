@@ -10,7 +10,7 @@ import { AttestedError } from '../errors.ts';
 import { importPublicKey, thumbprintOf, verifySignature } from '../platform/crypto.ts';
 import { checkRequirements, type ResolvedPolicy } from './policy.ts';
 import type { StatusChecker } from './status.ts';
-import { checkEntitlement, type TrustedKey, type TrustSource } from './trust/source.ts';
+import { isEntitled, notEntitled, type TrustedKey, type TrustSource } from './trust/source.ts';
 
 /** An attestation whose content and signature held when it was first seen. Its times and status are judged every time. */
 export interface VerifiedAttestation {
@@ -65,7 +65,6 @@ export function attestationVerifier(
     }
     checkTimes(parsed, now); // before any signature work and any fetch
     const trusted = await findSigner(parsed, now);
-    checkEntitlement(trusted, parsed.clientId);
     const statement = readKeyStatement(parsed.payload);
     const statusReference = readStatusReference(parsed.payload);
     checkRequirements(policy, statement, parsed.payload);
@@ -89,7 +88,10 @@ export function attestationVerifier(
         continue;
       }
       for (const candidate of candidates) {
-        if (verifySignature(parsed.header.alg, candidate.key, parsed.signingInput, parsed.signature)) return candidate;
+        if (!verifySignature(parsed.header.alg, candidate.key, parsed.signingInput, parsed.signature)) continue;
+        if (isEntitled(candidate, parsed.clientId)) return candidate;
+        // another source may know the same key as speaking for this client
+        failure = notEntitled();
       }
     }
     if (failure !== undefined) throw failure;

@@ -2,7 +2,7 @@
 import {
   type Algorithm,
   algorithmRow,
-  macAlgorithms,
+  type MacAlgorithm,
   type SignatureAlgorithm,
   signatureAlgorithms,
 } from '../core/algorithms.ts';
@@ -58,8 +58,8 @@ export interface ResolvedPolicy extends Required<Omit<Policy, 'algorithms' | 're
 }
 
 /** @throws AttestedError `invalid_argument` for values that make no sense */
-export function resolvePolicy(policy: Policy = {}, macTrusted = false): ResolvedPolicy {
-  const algorithms = policy.algorithms ?? [...signatureAlgorithms, ...(macTrusted ? macAlgorithms : [])];
+export function resolvePolicy(policy: Policy = {}, macs: readonly MacAlgorithm[] = []): ResolvedPolicy {
+  const algorithms = policy.algorithms ?? [...signatureAlgorithms, ...macs];
   const resolved: ResolvedPolicy = {
     popMethods: policy.popMethods ?? ['attestation_pop_jwt', 'dpop_combined'],
     maxAge: policy.maxAge ?? 24 * 3600,

@@ -143,10 +143,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
   if (trust.length === 0 || trust.some((source) => typeof source?.find !== 'function'))
     throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
   const revision = revisionOf(options.revision);
-  const policy = resolvePolicy(
-    options.policy,
-    trust.some(({ macAlgorithms = [] }) => macAlgorithms.length > 0),
-  );
+  const policy = resolvePolicy(options.policy, [...new Set(trust.flatMap(({ macAlgorithms = [] }) => macAlgorithms))]);
   const challenges = options.challenges ?? sealedChallenges();
   const parseHeader = rememberingHeaders();
   const verifyAttestation = attestationVerifier({

@@ -47,6 +47,18 @@ describe('node-oidc-provider', () => {
     expect(tokenRequests(as.seen)).toHaveLength(1);
   });
 
+  test('DPOP-5: a code bound by dpop_jkt is asked for with a PoP, and never in combined mode', async () => {
+    const as = await startAs();
+    const ask = async (options: Parameters<typeof newAgent>[0]) => {
+      const { agent } = await newAgent(options);
+      const [headers, body] = [new Headers(), new URLSearchParams({ response_type: 'code', dpop_jkt: 'x'.repeat(43) })];
+      await agent.addClientAuthentication(headers, body, `${as.issuer}/request`, { issuer: as.issuer });
+      return [...headers.keys()];
+    };
+    expect(await ask({})).toEqual(['oauth-client-attestation', 'oauth-client-attestation-pop']);
+    await expect(ask({ method: 'dpop_combined' })).rejects.toMatchObject({ code: 'invalid_argument', rule: 'DPOP-5' });
+  });
+
   test('META-4: PAR, revocation and introspection are authenticated in both methods, each with its own htu', async () => {
     for (const method of ['attest_jwt_client_auth', 'attest_jwt_client_auth_dpop'] as const) {
       const as = await startAs({ method });

@@ -1,6 +1,6 @@
 /** Whom a server believes (VER-3, IMPL-5). Each kind of trust is one function that makes a `TrustSource`. */
 import type { KeyObject } from 'node:crypto';
-import { type Algorithm, keyFits, type MacAlgorithm } from '../../core/algorithms.ts';
+import { keyFits, type MacAlgorithm } from '../../core/algorithms.ts';
 import { type PublicJwk, readPublicJwk } from '../../core/jwk.ts';
 import type { JoseHeader } from '../../core/jwt.ts';
 import type { JsonWebKey } from '../../core/signer.ts';
@@ -42,7 +42,7 @@ export interface TrustOptions {
 }
 
 /** So many keys are tried for one token at most. */
-const MAX_CANDIDATES = 4;
+const MAX_CANDIDATES = 8;
 
 export interface JwksEntry {
   kid: string | undefined;
@@ -78,28 +78,27 @@ export function importJwks(
   return entries;
 }
 
-/** The entries that fit a header: by `kid` where both sides have one, always by key type, curve and `alg`. */
+/**
+ * The entries that fit a header, always by key type, curve and `alg`; by `kid` where both sides have one, exact ones first.
+ */
 export function selectKeys(entries: readonly JwksEntry[], header: JoseHeader): TrustedKey[] {
-  return entries
-    .filter(({ kid, alg, jwk }) => {
-      const named = kid === undefined || header.kid === undefined || kid === header.kid;
-      return named && keyFits(header.alg, { ...jwk, alg });
-    })
-    .slice(0, MAX_CANDIDATES)
-    .map(({ trusted }) => trusted);
+  const fitting = entries.filter(({ alg, jwk }) => keyFits(header.alg, { ...jwk, alg }));
+  const exact = fitting.filter(({ kid }) => kid !== undefined && kid === header.kid);
+  const nameless = fitting.filter(({ kid }) => kid === undefined || header.kid === undefined);
+  return [...exact, ...nameless].slice(0, MAX_CANDIDATES).map(({ trusted }) => trusted);
 }
 
 export function clientSet(clients: readonly string[] | undefined): ReadonlySet<string> | undefined {
   return clients === undefined ? undefined : new Set(clients);
 }
 
-/** An attester may speak for a client only where its entry says so (VER-3). @throws `invalid_client_attestation` */
-export function checkEntitlement(trusted: TrustedKey, clientId: string): void {
-  if (trusted.clients !== undefined && !trusted.clients.has(clientId)) {
-    throw new AttestedError('invalid_client_attestation', 'this attester may not speak for that client', {
-      rule: 'VER-3',
-    });
-  }
+/** An attester may speak for a client only where its entry says so (VER-3). */
+export function isEntitled({ clients }: TrustedKey, clientId: string): boolean {
+  return clients === undefined || clients.has(clientId);
 }
 
-export type { Algorithm };
+export function notEntitled(): AttestedError {
+  return new AttestedError('invalid_client_attestation', 'this attester may not speak for that client', {
+    rule: 'VER-3',
+  });
+}

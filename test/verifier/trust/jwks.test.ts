@@ -34,6 +34,21 @@ describe('keys exchanged beforehand', () => {
     await expectRefused(world, await world.sent(), untrusted);
   });
 
+  it('IMPL-5: a key of the exact name is found behind any number of nameless ones', async () => {
+    const nameless = Array.from({ length: 20 }, () => newSigner().publicJwk);
+    const world = createWorld({ attester, trust: jwks({ keys: [...nameless, attester.publicJwk] }) });
+    await expect(world.verify(await world.sent())).resolves.toMatchObject({ clientId: CLIENT_ID });
+  });
+
+  it('VER-3: one key in two sources may speak for the clients of both', async () => {
+    const keys = [attester.publicJwk];
+    const other = jwks({ keys, clients: ['https://other.example'], attester: 'first' });
+    const own = jwks({ keys, clients: [CLIENT_ID], attester: 'second' });
+    const world = createWorld({ attester, trust: [other, own] });
+    await expect(world.verify(await world.sent())).resolves.toMatchObject({ attester: 'second' });
+    await expectRefused(createWorld({ attester, trust: [other] }), await world.sent(), untrusted);
+  });
+
   it('IMPL-5: several keys of one name are tried', async () => {
     const keys = [newSigner().publicJwk, newSigner().publicJwk, attester.publicJwk].map((key) => ({
       ...key,
