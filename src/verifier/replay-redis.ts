@@ -15,6 +15,9 @@ export interface RedisReplayOptions {
   timeout?: number;
 }
 
+/** Seconds past the window: a node whose clock is behind ours accepts the proof for so much longer. */
+const CLOCKS_APART = 30;
+
 /**
  * `SET key 1 NX PX …`: atomic on the server, so of two nodes that race exactly one wins. Works with an ioredis or a
  * node-redis client. Run the server with `noeviction`: an evicted entry is a replay let through.
@@ -26,8 +29,7 @@ export function redisReplay(client: RedisClient, options: RedisReplayOptions = {
   return {
     async claim({ instance, jti, expiresAt, now }) {
       const key = prefix + sha256Base64url(`${instance} ${jti}`);
-      // one second more than the window, so that rounding never forgets early
-      const milliseconds = Math.max(1, expiresAt - now + 1) * 1000;
+      const milliseconds = Math.max(1, expiresAt - now + CLOCKS_APART) * 1000;
       let timer: NodeJS.Timeout | undefined;
       const late = new Promise<never>((_, reject) => {
         timer = setTimeout(() => reject(new Error('no answer in time')), timeout);
