@@ -202,9 +202,9 @@ export function describeKeyProvider(
       expect(Reflect.ownKeys(signer).sort()).toEqual(['alg', 'publicJwk', 'sign', 'thumbprint']);
     });
 
-    test('keys outlive the provider where it says so', async ({ skip }) => {
+    test('keys outlive the provider where it says so', async () => {
       const { reopen } = opened;
-      if (reopen === undefined) return skip();
+      if (reopen === undefined) return expect(keys.directory).toBeUndefined();
       const made: Signer[] = [];
       for (const alg of algorithms) made.push(await keys.createKey({ label: `key for ${alg}`, alg }));
       const listed = await keys.listKeys();
@@ -226,8 +226,8 @@ export function describeKeyProvider(
       await third.close();
     });
 
-    test('two providers of one place agree on one key', async ({ skip }) => {
-      if (opened.reopen === undefined) return skip();
+    test('two providers of one place agree on one key', async () => {
+      if (opened.reopen === undefined) return expect(keys.directory).toBeUndefined();
       const other = await opened.reopen();
       const [mine, theirs] = await Promise.all([
         keys.createKey({ label: 'a key' }),
