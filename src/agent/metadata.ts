@@ -2,7 +2,7 @@
 import type { JsonObject } from '../core/json.ts';
 import { readServerNeeds, type ServerNeeds } from '../core/metadata.ts';
 import { AttestedError } from '../errors.ts';
-import { assertSafeUrl, type FetchLike, fetchJson } from '../platform/http.ts';
+import { assertSafeUrl, type FetchLike, fetchJson, isLoopback } from '../platform/http.ts';
 
 export interface ServerDocument {
   role: 'as' | 'rs';
@@ -36,7 +36,13 @@ export async function fetchIssuer(issuer: string, { fetch, timeout }: MetadataFe
         rule: 'META-6',
       });
     }
-    return { role: 'as', id: issuer, needs: readServerNeeds(json), endpoints: endpointsOf(json), metadata: json };
+    return {
+      role: 'as',
+      id: issuer,
+      needs: readServerNeeds(json),
+      endpoints: endpointsOf(json, issuer),
+      metadata: json,
+    };
   }
   throw new AttestedError('server_unsupported', 'the authorization server publishes no metadata', { rule: 'META-4' });
 }
@@ -87,7 +93,13 @@ export function readResource(json: JsonObject): ServerDocument | undefined {
   } catch {
     return undefined;
   }
-  return { role: 'rs', id: resource, needs: readServerNeeds(json), endpoints: endpointsOf(json), metadata: json };
+  return {
+    role: 'rs',
+    id: resource,
+    needs: readServerNeeds(json),
+    endpoints: endpointsOf(json, resource),
+    metadata: json,
+  };
 }
 
 /**
@@ -111,12 +123,15 @@ export function bare(url: URL): string {
   return url.origin + url.pathname;
 }
 
-function endpointsOf(metadata: JsonObject): Set<string> {
+function endpointsOf(metadata: JsonObject, id: string): Set<string> {
   const found = new Set<string>();
+  const isLocal = isLoopback(new URL(id).hostname);
   for (const [name, value] of Object.entries(metadata)) {
     if (!name.endsWith('_endpoint') || typeof value !== 'string') continue;
     try {
-      found.add(bare(assertSafeUrl(value)));
+      const url = assertSafeUrl(value);
+      // a server elsewhere has none on this machine: it could have us send requests to any local service
+      if (isLocal || !isLoopback(url.hostname)) found.add(bare(url));
     } catch {
       // an endpoint without TLS is no endpoint for us: a request to it is then refused like one to a stranger
     }

@@ -1,6 +1,7 @@
 /** Whose documents the agent believes. */
 import { describe, expect, test } from 'vitest';
-import { asked, json, listen, newAgent, shown } from './support.ts';
+import { expectRefusal } from '../support/errors.ts';
+import { asked, json, listen, newAgent, shown, tokenRequest } from './support.ts';
 
 describe('two resources on one origin', () => {
   const speaking = (resource: string) => ({
@@ -47,4 +48,22 @@ describe('two resources on one origin', () => {
     const answer = await agent.fetch(`${host.origin}/mcp`, { headers: { authorization: 'Bearer t' } });
     expect(answer.status).toBe(200);
   });
+});
+
+test('META-6: an authorization server elsewhere has no endpoint on this machine: a request to a local service is not sent', async () => {
+  const local = await listen(() => (_request, response) => json(response, {}));
+  const issuer = 'https://hostile.example';
+  const { agent } = await newAgent({
+    fetch: async (input, init) => {
+      if (new URL(input).origin !== issuer) return fetch(input, init);
+      return Response.json({
+        issuer,
+        token_endpoint: `${local.origin}/containers/x/stop`,
+        token_endpoint_auth_methods_supported: ['attest_jwt_client_auth'],
+      });
+    },
+  });
+  const url = `${local.origin}/containers/x/stop`;
+  await expectRefusal(() => tokenRequest(agent, issuer, {}, { url }), { code: 'metadata_mismatch', rule: 'META-6' });
+  expect(local.seen).toEqual([]);
 });
