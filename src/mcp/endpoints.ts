@@ -42,7 +42,9 @@ export function resourceEndpoints(options: ResourceEndpointOptions): ResourceEnd
     challengeUrl,
     async serve({ method, url }) {
       const asked = urlUnder(origin, url)?.pathname;
-      if (asked === challengePath) return verifier.challengeHandler(new Request(challengeUrl, { method }));
+      // any other method is as wrong as GET, and some (TRACE) cannot be put into a Request
+      const verb = method === 'POST' ? 'POST' : 'GET';
+      if (asked === challengePath) return verifier.challengeHandler(new Request(challengeUrl, { method: verb }));
       if (asked !== metadataPath) return undefined;
       if (method !== 'GET' && method !== 'HEAD') {
         return new Response(null, { status: 405, headers: { Allow: 'GET, HEAD' } });

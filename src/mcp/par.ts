@@ -1,6 +1,6 @@
 /** Pushed authorization requests (RFC 9126) for MCP clients: the SDKs send the person straight to the authorization page. */
 import type { Agent } from '../agent/agent.ts';
-import { fetchIssuer } from '../agent/metadata.ts';
+import { bare, fetchIssuer } from '../agent/metadata.ts';
 import { AttestedError } from '../errors.ts';
 import { fetchJson } from '../platform/http.ts';
 
@@ -13,12 +13,19 @@ const TIMEOUT = 5000;
  * the provider's `redirectToAuthorization(url)` and send the person to the URL that it gives.
  *
  * @param issuer the authorization server's issuer identifier
- * @throws AttestedError `server_unsupported` when the server has no endpoint for it, `http_failed` when it refuses the request
- *   or sends something else back; and what metadata and client authentication throw
+ * @param url as the SDK made it; it must be for that server's authorization page
+ * @throws AttestedError `server_unsupported` when the server has no endpoint for it, `metadata_mismatch` when the URL is another
+ *   server's (META-6), `http_failed` when the server refuses the request or sends something else back; and what metadata and
+ *   client authentication throw
  */
 export async function pushAuthorizationRequest(agent: Agent, issuer: string, url: URL): Promise<URL> {
   const { metadata } = await fetchIssuer(issuer, { fetch: agent.fetch, timeout: TIMEOUT });
-  const endpoint = metadata.pushed_authorization_request_endpoint;
+  const { authorization_endpoint: page, pushed_authorization_request_endpoint: endpoint } = metadata;
+  if (typeof page !== 'string' || !URL.canParse(page) || bare(new URL(page)) !== bare(url)) {
+    throw new AttestedError('metadata_mismatch', "the URL is not that of the authorization server's page", {
+      rule: 'META-6',
+    });
+  }
   if (typeof endpoint !== 'string') {
     throw new AttestedError('server_unsupported', 'the authorization server takes no pushed authorization requests', {
       rule: 'RFC 9126 §5',

@@ -9,10 +9,7 @@
 export function urlUnder(origin: string, target: string): URL | undefined {
   const path = target.startsWith('/') ? target : pathOfAbsolute(target);
   const text = origin + path;
-  if (path === undefined || !URL.canParse(text)) return undefined;
-  const url = new URL(text);
-  url.hash = '';
-  return url;
+  return path === undefined || !URL.canParse(text) ? undefined : new URL(text);
 }
 
 function pathOfAbsolute(target: string): string | undefined {

@@ -169,7 +169,7 @@ export function requireAttestedAgent(
     if (said === null) return response;
     response.headers.set('WWW-Authenticate', withParameters(said, hints));
     for (const [name, value] of Object.entries(await freshValues(attempt.client))) {
-      if (!response.headers.has(name)) response.headers.set(name, value);
+      response.headers.set(name, value);
     }
     return response;
   }

@@ -197,7 +197,7 @@ describe('attestedResource', () => {
     `/${'a'.repeat(6000)}`,
   ])('the hostile target %j neither crashes nor leaks', async (target) => {
     const { raw, faults } = await start();
-    for (const method of ['GET', 'POST', 'OPTIONS']) {
+    for (const method of ['GET', 'POST', 'OPTIONS', 'TRACE']) {
       const answer = await raw(target, [HOST], method);
       expect(statusOf(answer)).toBeLessThan(500);
       expect(answer).not.toMatch(/TypeError|at \w+ \(|location:/i);

@@ -173,7 +173,6 @@ describe('an AS whose keys cannot be had says nothing about the token: 503', () 
     ['a connection that breaks', (_, response) => void response.destroy()],
     ['no answer', () => undefined],
     ['one byte now and then', (_, response) => drip(response, '{')],
-    ['100 MB', (_, response) => flood(response, 100e6, { bytes: 0 })],
   ];
   test.each(answers)('%s', async (_, answer) => {
     const { verify } = await start({}, answer);
@@ -184,6 +183,17 @@ describe('an AS whose keys cannot be had says nothing about the token: 503', () 
     const response = (await gate.call(await gate.sentPop({ authorization: `Bearer ${token}` }))) as Response;
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1']);
     expect(response.headers.has('www-authenticate')).toBe(false);
+  });
+
+  test('100 MB, of which little is read', async () => {
+    const written = { bytes: 0 };
+    const { verify } = await start({ timeout: 5000 }, (_, response) => {
+      response.setHeader('content-type', 'application/json');
+      flood(response, 100e6, written);
+    });
+    const token = await tokenOf();
+    await expectRefusal(() => verify(token), { code: 'temporarily_unavailable' });
+    expect(written.bytes).toBeLessThan(20e6);
   });
 
   test('and when it is back, tokens are judged again', async () => {

@@ -97,6 +97,8 @@ describe('the endpoints', () => {
     ['GET', '/mcp/attestation-challenge', 405, 'POST'],
     ['HEAD', '/mcp/attestation-challenge', 405, 'POST'],
     ['OPTIONS', '/mcp/attestation-challenge', 405, 'POST'],
+    ['TRACE', '/mcp/attestation-challenge', 405, 'POST'],
+    ['post', '/mcp/attestation-challenge', 405, 'POST'],
     ['POST', '/.well-known/oauth-protected-resource/mcp', 405, 'GET, HEAD'],
     ['DELETE', '/.well-known/oauth-protected-resource/mcp', 405, 'GET, HEAD'],
     ['HEAD', '/.well-known/oauth-protected-resource/mcp', 200, null],

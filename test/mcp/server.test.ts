@@ -87,7 +87,10 @@ describe('admitted', () => {
       authorization: `DPoP ${TOKEN}`,
     });
     expect(admitted(await gate.call(dpop)).extra).toEqual({});
-    // one that is there is judged all the same
+    // what is there is judged all the same
+    expect((await refused(await gate.call(await gate.sentPop({ attestation: null })))).error).toBe(
+      'invalid_client_attestation',
+    );
     const forged = await gate.world.attestation({ signer: newSigner() });
     expect((await refused(await gate.call(await gate.sentPop({ attestation: forged })))).error).toBe(
       'invalid_client_attestation',
@@ -510,6 +513,18 @@ describe('refused', () => {
       },
     });
     expect(await refused(await gate.call(await gate.sentPop({ attestation: null })))).toMatchObject({ status: 401 });
+  });
+
+  test('CHA-3: a refusal for the token alone leaves the client its challenge, and makes no new one', async () => {
+    let issued = 0;
+    const issue = async () => `challenge-${++issued}`;
+    const gate = createGate({}, { challenges: { issue, check: () => 'good' as const } });
+    gate.token.instance = newSigner().thumbprint;
+    const sent = await gate.sentPop();
+    const before = issued;
+    const { headers, error } = await refused(await gate.call(sent));
+    expect([error, headers.get('oauth-client-attestation-challenge')]).toEqual(['invalid_token', null]);
+    expect(issued).toBe(before);
   });
 
   test('a challenge store that is down: a refusal is a refusal still, without fresh values', async () => {

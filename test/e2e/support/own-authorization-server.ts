@@ -44,6 +44,7 @@ export async function startOwnAuthorizationServer(attester: string): Promise<Own
   const document = {
     issuer,
     token_endpoint: `${issuer}/token`,
+    authorization_endpoint: `${issuer}/auth`,
     ...verifier.metadata({ challengeEndpoint: `${issuer}/challenge` }),
   };
   const routes: Record<string, (request: Request) => Response | Promise<Response>> = {
