@@ -56,7 +56,7 @@ export function readAttestationFields(headers: HeadersInput): AttestationFields 
     for (const name of Object.keys(headers)) {
       const value = (headers as Record<string, string | readonly string[] | undefined>)[name];
       if (typeof value === 'string') take(name, value, found);
-      else if (value !== undefined) for (const item of value) take(name, item, found);
+      else if (value !== undefined && value !== null) for (const item of [value].flat()) take(name, item, found);
     }
   }
   return found;
@@ -67,6 +67,8 @@ function take(name: string, value: string, found: AttestationFields): void {
   if (wanted === undefined || name.toLowerCase() !== wanted.name) return;
   const { field } = wanted;
   if (found[field] !== undefined) throw repeated(field);
+  // some frameworks' values are not what their types say
+  if (typeof value !== 'string') throw repeated(field);
   // an Authorization value may hold commas; the others are one token68 each
   if (field !== 'authorization' && (value === '' || value.includes(','))) throw repeated(field);
   found[field] = value;

@@ -103,4 +103,15 @@ describe('shapes of their own', () => {
     expect(readAttestationFields(['DPoP', 'a', 'Authorization']).dpop).toBe('a');
     expect(readAttestationFields({ dpop: undefined, authorization: [] }).dpop).toBeUndefined();
   });
+  it('VER-1: a value that is no text is refused, never read as something else; null is no field', async () => {
+    expect(readAttestationFields({ dpop: null, authorization: null } as never).dpop).toBeUndefined();
+    for (const value of [5, ['a'], {}, true]) {
+      await expectRefusal(() => readAttestationFields([['DPoP', value]] as never), { code: 'invalid_dpop_proof' });
+      await expectRefusal(() => readAttestationFields([['Authorization', value]] as never), {
+        code: 'invalid_request',
+      });
+      await expectRefusal(() => readAttestationFields({ DPoP: [value] } as never), { code: 'invalid_dpop_proof' });
+    }
+    await expectRefusal(() => readAttestationFields({ DPoP: 5 } as never), { code: 'invalid_dpop_proof' });
+  });
 });
