@@ -19,8 +19,12 @@ export interface Artifacts {
   ofRequest(params: URLSearchParams, issuer: string): Artifact | undefined;
   /** Remembers what a request with this identity starts: the code of a pushed authorization request. */
   noteRequest(params: URLSearchParams, owner: Owner): void;
-  /** Remembers what an answer brings. */
-  noteAnswer(answer: JsonObject, owner: Owner): void;
+  /**
+   * Remembers what an answer brings.
+   *
+   * @param proofOf whose key signed the DPoP proof, if there was one: tokens bound to the caller's own key take its proofs
+   */
+  noteAnswer(answer: JsonObject, owner: Owner, proofOf: 'instance' | 'caller'): void;
   /** Remembers tokens that came another way, if it can be told whose they are. */
   adopt(tokens: ForeignTokens): void;
 }
@@ -62,9 +66,10 @@ export function openArtifacts(store: StateStore): Artifacts {
     noteRequest(params, owner) {
       if (!params.has('grant_type')) note(params.get('code_challenge'), { ...owner, scheme: 'Bearer' });
     },
-    noteAnswer(answer, owner) {
+    noteAnswer(answer, owner, proofOf) {
       const bound = BOUND_MEMBERS.filter((name) => typeof answer[name] === 'string');
-      for (const name of bound) note(answer[name], { ...owner, scheme: schemeOf(answer.token_type) });
+      const scheme = proofOf === 'caller' ? 'Bearer' : schemeOf(answer.token_type);
+      for (const name of bound) note(answer[name], { ...owner, scheme });
       if (bound.length > 0) void store.save();
     },
     adopt({ access_token, refresh_token, token_type, issuer }) {

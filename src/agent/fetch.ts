@@ -120,7 +120,8 @@ async function send(
   const peeked = await peekJson(response);
   const issuer = plan.kind === 'client' ? plan.demand?.server.id : undefined;
   if (issuer !== undefined && response.ok && peeked.json !== undefined) {
-    parts.artifacts.noteAnswer(peeked.json, { label: plan.identity.label, audience: plan.audience, issuer });
+    const owner = { label: plan.identity.label, audience: plan.audience, issuer };
+    parts.artifacts.noteAnswer(peeked.json, owner, plan.foreignDpop ? 'caller' : 'instance');
   }
   return peeked;
 }

@@ -1,5 +1,6 @@
 /** MCP SDK v1 and v2 as clients, each against servers of both, with real tokens of node-oidc-provider. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DpopSession } from '@modelcontextprotocol/client';
 import { describe, expect, test } from 'vitest';
 import { attestedProvider, withAttestation } from '../../src/mcp/index.ts';
 import { decode } from '../support/tokens.ts';
@@ -75,6 +76,24 @@ describe.each(SDKS)('client SDK %s', (sdk) => {
     while (!traffic.lines(mcp.url.origin).includes('GET 200 /mcp')) await sleep(20);
     mcp.announce();
     await changed;
+  });
+
+  test.each(METHODS)('%s: without a person, an expired token is replaced by a new one', async (method) => {
+    const world = await startWorld();
+    world.as.tokens.lifetime = 1;
+    const mcp = await startMcpV2(world);
+    const { agent, traffic } = await world.instance(method);
+    const client = await connect(sdk, { agent, url: mcp.url, authProvider: attestedProvider(agent, { scope: SCOPE }) });
+    const before = await client.whoami();
+    await sleep(1500);
+    world.as.tokens.lifetime = 300;
+    traffic.clear();
+    expect(await client.whoami()).toEqual(before);
+    expect(traffic.lines(world.as.issuer).filter((line) => line.startsWith('POST'))).toEqual(['POST 200 /token']);
+    expect(traffic.lines(mcp.url.origin).filter((line) => line.startsWith('POST'))).toEqual([
+      'POST 401 /mcp',
+      'POST 200 /mcp',
+    ]);
   });
 
   test.each(METHODS)('IMPL-1, %s: after a restart key and attestation are the same, and it goes on', async (method) => {
@@ -163,4 +182,25 @@ describe.each(SDKS)('client SDK %s', (sdk) => {
       expect(decode(names[0]!.split(' ')[1]!).payload.aud).toBe(mcp.url.href);
     },
   );
+});
+
+describe('client SDK v2 with DPoP keys of its own', () => {
+  test('DPOP-1: the token is bound to the DPoP key, the request to the instance, and both are demanded', async () => {
+    const world = await startWorld();
+    const mcp = await startMcpV2(world);
+    const { agent, traffic } = await world.instance('attestation_pop_jwt');
+    const session = await DpopSession.create();
+    const provider = withAttestation({ ...attestedProvider(agent, { scope: SCOPE }), dpop: () => session }, agent);
+    const client = await connect('v2', { agent, url: mcp.url, authProvider: provider });
+    const { thumbprint, method } = await client.whoami();
+    expect(method).toBe('attestation_pop_jwt');
+    const { payload } = decode((await provider.tokens())?.access_token as string);
+    expect(payload).toMatchObject({ client_instance_jkt: thumbprint, cnf: { jkt: expect.any(String) } });
+    expect((payload.cnf as { jkt: string }).jkt).not.toBe(thumbprint);
+    const last = traffic.exchanges.findLast(({ url }) => url === mcp.url.href)!;
+    for (const name of ['dpop', 'oauth-client-attestation', 'oauth-client-attestation-pop']) {
+      expect(last.headers.has(name)).toBe(true);
+    }
+    expect(last.headers.get('authorization')).toMatch(/^DPoP /);
+  });
 });
