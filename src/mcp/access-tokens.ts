@@ -1,5 +1,6 @@
 /** Access tokens as an MCP server sees them: what it must learn from each, and a ready verifier for JWTs (RFC 9068). */
 import { createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
+import { signatureAlgorithms } from '../core/algorithms.ts';
 import { isJsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import { assertSafeUrl, type FetchLike, fetchText } from '../platform/http.ts';
@@ -59,19 +60,7 @@ export function jwtAccessTokens(options: JwtAccessTokenOptions): VerifyAccessTok
   if (!URL.canParse(audience)) {
     throw new AttestedError('invalid_argument', 'the audience must be a resource identifier, a URL (RFC 9728 §1.2)');
   }
-  const algorithms = options.algorithms ?? [
-    'ES256',
-    'ES384',
-    'ES512',
-    'EdDSA',
-    'Ed25519',
-    'PS256',
-    'PS384',
-    'PS512',
-    'RS256',
-    'RS384',
-    'RS512',
-  ];
+  const algorithms = options.algorithms ?? [...signatureAlgorithms];
   const keys = createRemoteJWKSet(assertSafeUrl(options.jwksUri), {
     cooldownDuration: 30_000,
     // bounded in time and size
