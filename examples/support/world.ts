@@ -5,8 +5,8 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createAttester } from 'attested/attester';
+import { toNodeListener } from 'attested/integrations/node';
 import { attestClientAuth } from 'attested/integrations/oidc-provider';
 import { generateSigner } from 'attested/keys';
 import { remoteJwks } from 'attested/verifier';
@@ -36,24 +36,19 @@ export async function startWorld(clientId: string): Promise<World> {
     signer: generateSigner('ES256'),
     policy: { clients: { [clientId]: { enrolment: { tokens: true } } } },
   });
-  attesterAt.answerWith(listenerOf(attester.handler));
+  attesterAt.answerWith(toNodeListener(attester.handler, { url: attesterAt.origin }));
   asAt.answerWith(await authorizationServer(asAt.origin, attesterAt.origin, clientId));
   return {
     attester: attesterAt.origin,
     issuer: asAt.origin,
     enrolmentToken: await attester.createEnrolmentToken({ clientId }),
     resource: `${mcpAt.origin}/mcp`,
-    serve: (handler) => mcpAt.answerWith(listenerOf(handler)),
+    serve: (handler) => mcpAt.answerWith(toNodeListener(handler, { url: mcpAt.origin })),
     close() {
       for (const each of [attesterAt, asAt, mcpAt]) each.close();
       rmSync(home, { recursive: true });
     },
   };
-}
-
-/** The MCP SDK's adapter for node:http, whose types are a little narrower than Node's. */
-function listenerOf(handler: (request: Request) => Promise<Response>): RequestListener {
-  return toNodeHandler({ fetch: handler }) as unknown as RequestListener;
 }
 
 /** A free port of this machine, and whoever shall answer there. */

@@ -5,8 +5,9 @@ import { deflateSync } from 'node:zlib';
 import { createAttestation, createDpopProof, createPop } from 'attested';
 import { generateSigner } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { listen, listenerOf } from '../../src/cli/demo/serve.ts';
+import { listen } from '../../src/cli/demo/serve.ts';
 import { signJwt } from '../../src/core/jwt.ts';
+import { toNodeListener } from '../../src/integrations/node.ts';
 import { attested } from './harness.ts';
 
 const AUDIENCE = 'https://as.example.com';
@@ -132,7 +133,7 @@ describe('attested verify', () => {
         return new Response(token, { headers: { 'content-type': 'application/statuslist+jwt' } });
       },
     };
-    http.answerWith(listenerOf(http.origin, async ({ url }) => answers[new URL(url).pathname]!()));
+    http.answerWith(toNodeListener(({ url }) => answers[new URL(url).pathname]!(), { url: http.origin }));
     const status = { status_list: { idx: 9, uri } };
     const listed = await createAttestation({ sub: 'c', exp, cnf: { jwk: instance.publicJwk }, status }, attester);
     const tokens = ['--attestation', listed, '--pop', pop, '--json'];

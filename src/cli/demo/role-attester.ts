@@ -1,9 +1,10 @@
 /** The Client Attester's process. */
 import { join } from 'node:path';
 import { type Attester, createAttester, sqliteStore } from '../../attester/index.ts';
+import { toNodeListener } from '../../integrations/node.ts';
 import { generateSigner } from '../../keys/index.ts';
 import { type AttesterRole, CLIENTS, type Ending } from './protocol.ts';
-import { listen, listenerOf } from './serve.ts';
+import { listen } from './serve.ts';
 
 /** Seconds. The shortest there is, so that the demo need not wait long for a revocation to arrive. */
 const STATUS_TTL = 2;
@@ -26,7 +27,7 @@ export async function attesterRole(): Promise<AttesterRole & Ending> {
         policy: { clients: Object.fromEntries(Object.values(CLIENTS).map((clientId) => [clientId, client])) },
         statusList: { ttl: STATUS_TTL },
       });
-      http.answerWith(listenerOf(http.origin, attester.handler));
+      http.answerWith(toNodeListener(attester.handler, { url: http.origin }));
     },
     createEnrolmentToken: (clientId) => open().createEnrolmentToken({ clientId, ttl: 60 }),
     revoke: (thumbprint) => open().revoke({ thumbprint }),

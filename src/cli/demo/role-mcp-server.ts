@@ -1,9 +1,10 @@
 /** An MCP server's process: SDK v2 behind our gate. */
 import { createMcpHandler, fromJsonSchema, McpServer } from '@modelcontextprotocol/server';
+import { toNodeListener } from '../../integrations/node.ts';
 import { jwtAccessTokens, protect } from '../../mcp/index.ts';
 import { type AttestedClient, createVerifier, remoteJwks } from '../../verifier/index.ts';
 import { type Caller, CLIENTS, type LoggedRefusal, type McpServerRole, SCOPE } from './protocol.ts';
-import { listen, listenerOf } from './serve.ts';
+import { listen } from './serve.ts';
 
 export async function mcpServerRole(): Promise<McpServerRole> {
   const http = await listen();
@@ -31,7 +32,7 @@ export async function mcpServerRole(): Promise<McpServerRole> {
         }),
         onRefusal: ({ code, rule, message }) => refusals.push({ code, rule, message }),
       });
-      http.answerWith(listenerOf(http.origin, handler));
+      http.answerWith(toNodeListener(handler, { url: http.origin }));
     },
     async takeRefusals() {
       const taken = refusals;

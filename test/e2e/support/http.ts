@@ -3,8 +3,6 @@ import { onTestFinished } from 'vitest';
 import { type Listening, listen } from '../../../src/cli/demo/serve.ts';
 import type { FetchLike } from '../../../src/platform/http.ts';
 
-export { listenerOf } from '../../../src/cli/demo/serve.ts';
-
 export async function listenForTest(): Promise<Listening> {
   const http = await listen();
   onTestFinished(() => http.close());

@@ -6,10 +6,11 @@ import { createMcpHandler, McpServer as McpServerV2 } from '@modelcontextprotoco
 import express from 'express';
 import type { AttestedError } from '../../../src/errors.ts';
 import { attestedResource, requireAttestedAgent } from '../../../src/integrations/express.ts';
+import { toNodeListener } from '../../../src/integrations/node.ts';
 import { type AuthInfo, jwtAccessTokens, protect, type RequireAttestedAgentOptions } from '../../../src/mcp/index.ts';
 import { createVerifier, remoteJwks, type VerifierOptions } from '../../../src/verifier/index.ts';
 import { CLIENTS, SCOPE } from './authorization-server.ts';
-import { listenerOf, listenForTest } from './http.ts';
+import { listenForTest } from './http.ts';
 import type { LoopbackWorld } from './world.ts';
 
 export interface McpServer {
@@ -81,7 +82,8 @@ export async function startMcpV2(world: LoopbackWorld, options: McpServerOptions
     });
     return server;
   });
-  http.answerWith(listenerOf(http.origin, protect(handler, gateOptions(world, resource, refusals, options))));
+  const guarded = protect(handler, gateOptions(world, resource, refusals, options));
+  http.answerWith(toNodeListener(guarded, { url: resource }));
   return { url: new URL(resource), refusals, announce: () => undefined };
 }
 

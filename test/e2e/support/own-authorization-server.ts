@@ -1,10 +1,11 @@
 /** A token endpoint on our verifier, as small as one can be: what an AS without oidc-provider does with `assertBoundTo`. */
 import type { Agent } from '../../../src/agent/index.ts';
 import { AttestedError } from '../../../src/errors.ts';
+import { toNodeListener } from '../../../src/integrations/node.ts';
 import { randomId } from '../../../src/platform/crypto.ts';
 import { assertBoundTo, bindingOf, createVerifier, remoteJwks } from '../../../src/verifier/index.ts';
 import { CLIENTS } from './authorization-server.ts';
-import { listenerOf, listenForTest } from './http.ts';
+import { listenForTest } from './http.ts';
 
 export interface OwnAuthorizationServer {
   issuer: string;
@@ -53,10 +54,10 @@ export async function startOwnAuthorizationServer(attester: string): Promise<Own
     '/token': (request) => token(request).catch(verifier.respond),
   };
   http.answerWith(
-    listenerOf(issuer, async (request) => {
-      const route = routes[new URL(request.url).pathname];
-      return route === undefined ? new Response(null, { status: 404 }) : route(request);
-    }),
+    toNodeListener(
+      (request) => routes[new URL(request.url).pathname]?.(request) ?? new Response(null, { status: 404 }),
+      { url: issuer },
+    ),
   );
   return {
     issuer,

@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { type Agent, type AgentOptions, type AgentWarning, createAgent } from '../../../src/agent/index.ts';
 import { type Attester, createAttester } from '../../../src/attester/index.ts';
+import { toNodeListener } from '../../../src/integrations/node.ts';
 import type { AttestClientAuthOptions } from '../../../src/integrations/oidc-provider.ts';
 import { openKeys } from '../../../src/keys/index.ts';
 import { newSigner } from '../../support/tokens.ts';
 import { type AuthorizationServer, CLIENTS, type Method, startAuthorizationServer } from './authorization-server.ts';
-import { listenerOf, listenForTest, recordTraffic, type Traffic } from './http.ts';
+import { listenForTest, recordTraffic, type Traffic } from './http.ts';
 
 export interface TestInstance {
   agent: Agent;
@@ -26,16 +27,23 @@ export interface LoopbackWorld {
   instance(method: Method, options?: Partial<AgentOptions> & { directory?: string }): Promise<TestInstance>;
 }
 
-export async function startWorld(options: { as?: Partial<AttestClientAuthOptions> } = {}): Promise<LoopbackWorld> {
+export interface WorldOptions {
+  as?: Partial<AttestClientAuthOptions>;
+  /** The clock of attester, agents and our part of the authorization server. Milliseconds since the epoch. */
+  now?: () => number;
+}
+
+export async function startWorld({ as: asOptions, now = Date.now }: WorldOptions = {}): Promise<LoopbackWorld> {
   const http = await listenForTest();
   const enrolment = { tokens: true };
   const attester = createAttester({
     issuer: http.origin,
     signer: newSigner('ES256', 'attester-1'),
     policy: { clients: Object.fromEntries(Object.values(CLIENTS).map((client) => [client, { enrolment }])) },
+    now,
   });
-  http.answerWith(listenerOf(http.origin, attester.handler));
-  const as = await startAuthorizationServer(http.origin, options.as);
+  http.answerWith(toNodeListener(attester.handler, { url: http.origin }));
+  const as = await startAuthorizationServer(http.origin, { now, ...asOptions });
 
   return {
     attester,
@@ -55,6 +63,7 @@ export async function startWorld(options: { as?: Partial<AttestClientAuthOptions
         method,
         fetch: traffic.fetch,
         onWarning: (warning) => warnings.push(warning),
+        now,
         ...rest,
       });
       onTestFinished(async () => {
