@@ -164,6 +164,23 @@ describe('attestations', () => {
     expect(as.refusals.map(({ code }) => code)).toEqual(['temporarily_unavailable']);
   });
 
+  test('ERR-2, ERR-4: an agent whose attestation is too old gets a new one and goes on', async () => {
+    const clock = { offset: 0 };
+    const world = await startWorld({ now: () => Date.now() + clock.offset, as: { policy: { maxAge: 60 } } });
+    const { agent, traffic } = await world.instance('attestation_pop_jwt');
+    const ask = async () => {
+      const [headers, body] = [new Headers(), new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE })];
+      await agent.clientAuth({ issuer: world.as.issuer }, {}, body, headers);
+      return (await agent.fetch(`${world.as.issuer}/token`, { method: 'POST', headers, body })).status;
+    };
+    expect(await ask()).toBe(200);
+    clock.offset = 120_000;
+    traffic.clear();
+    expect(await ask()).toBe(200);
+    expect(traffic.lines(world.as.issuer)).toEqual(['POST 400 /token', 'POST 200 /token']);
+    expect(world.as.refusals.map(({ code }) => code)).toEqual(['use_fresh_attestation']);
+  });
+
   test('a revoked instance is refused at once, though its attestation is still good', async () => {
     const world = await startWorld();
     const { agent } = await world.instance('attestation_pop_jwt');
