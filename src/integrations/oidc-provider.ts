@@ -114,11 +114,15 @@ export const INSTANCE_CLAIM = 'client_instance_jkt';
  * For oidc-provider's `extraTokenClaims`: ties access tokens to the client instance they are issued to, also those that are
  * not bound by DPoP. Without it an MCP server can tell the client of such a token only, not the instance.
  */
-export async function clientInstanceClaim(ctx: {
-  oidc?: { clientAttestation?: { attestation: { payload: { cnf?: { jwk?: unknown } } } } };
-}): Promise<Record<string, string> | undefined> {
-  const jwk = ctx.oidc?.clientAttestation?.attestation.payload.cnf?.jwk;
-  return jwk === undefined ? undefined : { [INSTANCE_CLAIM]: thumbprintOf(readPublicJwk(jwk as JsonValue)) };
+export async function clientInstanceClaim(ctx: { oidc?: object }): Promise<Record<string, string> | undefined> {
+  const { clientAttestation } = (ctx.oidc ?? {}) as { clientAttestation?: ProvenAttestation };
+  const jwk = clientAttestation?.attestation.payload.cnf?.jwk;
+  return jwk === undefined ? undefined : { [INSTANCE_CLAIM]: thumbprintOf(readPublicJwk(jwk)) };
+}
+
+/** `ctx.oidc.clientAttestation`: the provider sets it once it has verified attestation and proof. */
+interface ProvenAttestation {
+  attestation: { payload: { cnf?: { jwk?: JsonValue } } };
 }
 
 /** Why requests were refused, for as long as their contexts live. */

@@ -18,7 +18,7 @@ async function start(handler: Handler = () => undefined, verifierOptions: Partia
   const faults: unknown[] = [];
   const app = express();
   const resource = attestedResource({ verifier, authorizationServers: ['https://as.example'] });
-  app.use(resource as unknown as express.RequestHandler);
+  app.use(resource);
   const guard = requireAttestedAgent({
     verifier,
     verifyAccessToken: async () => gate.token,
@@ -26,7 +26,7 @@ async function start(handler: Handler = () => undefined, verifierOptions: Partia
     onRefusal: (error) => gate.refusals.push(error),
     now: () => clock.now,
   });
-  app.use('/mcp', guard as unknown as express.RequestHandler);
+  app.use('/mcp', guard);
   app.all('/mcp', async (request, response) => {
     const { auth } = request as unknown as { auth: AuthInfo };
     await handler(auth, request, response);

@@ -108,7 +108,7 @@ export async function startAuthorizationServer(
   };
   // the published types know neither the attestation feature nor its methods yet
   const provider = new Provider(issuer, configuration as unknown as Configuration);
-  provider.use(attestationMiddleware as never);
+  provider.use(attestationMiddleware);
   provider.on('server_error', (_ctx, error) => console.error(error));
   const callback = provider.callback();
   http.answerWith((request, response) => {

@@ -97,11 +97,8 @@ export async function startMcpV1(world: LoopbackWorld, options: McpServerOptions
 
   const app = express();
   const endpoints = attestedResource(gate);
-  app.use(endpoints as unknown as express.RequestHandler);
-  app.use(
-    '/mcp',
-    requireAttestedAgent({ ...gate, resourceMetadataUrl: endpoints.metadataUrl }) as unknown as express.RequestHandler,
-  );
+  app.use(endpoints);
+  app.use('/mcp', requireAttestedAgent({ ...gate, resourceMetadataUrl: endpoints.metadataUrl }));
   app.all('/mcp', async (request, response) => {
     const { auth } = request as unknown as { auth: AuthInfo };
     const owner = auth.extra.attestation?.thumbprint ?? '';
