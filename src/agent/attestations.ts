@@ -14,8 +14,8 @@ export interface Attestations {
    */
   usable(identity: Identity): Promise<string>;
   /**
-   * A newer attestation than the one a server has just refused (ERR-2); undefined when the one we have is so new that
-   * another would be refused as well.
+   * A newer attestation than the one a server has just refused (ERR-2); undefined when the one we have was got on such a
+   * demand a moment ago, so that another would be refused as well.
    */
   fresh(identity: Identity): Promise<string | undefined>;
   /** Is this text an attestation of one of our identities? */
@@ -29,8 +29,8 @@ const RENEW_AT = 0.8;
 /** Seconds before the end in which an attestation is not sent any more: it has to live until the server reads it. */
 const MARGIN = 30;
 /**
- * Seconds in which a server's demand for a fresher attestation is not believed: each one takes an entry of the attester's
- * list, of which an instance has a limited number for all servers together.
+ * Seconds after a server's demand for a fresher attestation in which the next one is not believed: each takes an entry of the
+ * attester's list, of which an instance has a limited number for all servers together.
  */
 const SURELY_FRESH = 30;
 /** Longest wait between tries, seconds. */
@@ -55,6 +55,8 @@ export function keepAttestations(options: {
   const { client, store, enrolmentToken, now, warnings } = options;
   const underWay = new Map<string, Promise<string>>();
   const failures = new Map<string, Failure>();
+  /** When a server's demand was last followed, milliseconds since the epoch, by label. */
+  const demanded = new Map<string, number>();
   let enrolling: Promise<unknown> = Promise.resolve();
 
   function renew(identity: Identity): Promise<string> {
@@ -123,8 +125,11 @@ export function keepAttestations(options: {
       return attestation;
     },
     async fresh(identity) {
-      const age = ageOf(store.identities.get(identity.label), now());
-      if (age !== undefined && age < SURELY_FRESH && !underWay.has(identity.label)) return undefined;
+      const { label } = identity;
+      const since = now() - (demanded.get(label) ?? Number.NEGATIVE_INFINITY);
+      // a clock that went back has forgotten the demand
+      if (since >= 0 && since < SURELY_FRESH * 1000 && !underWay.has(label)) return undefined;
+      demanded.set(label, now());
       return renew(identity);
     },
     isOurs: (attestation) => [...store.identities.values()].some((stored) => stored.attestation === attestation),

@@ -175,13 +175,18 @@ describe('renewal', () => {
   test('ERR-4: use_fresh_attestation gets a new attestation and one more try, and a second one at once is not believed', async () => {
     const as = await startFakeAs((_request, response) => json(response, { error: 'use_fresh_attestation' }, 400));
     const { agent, attester, clock } = await newAgent();
-    await tokenRequest(agent, as.issuer);
-    expect(issued(attester)).toHaveLength(1); // it was seconds old: a newer one would be refused as well
-    clock.offset = 60_000;
+    // also when what we have is seconds old: the server's clock may be ahead, or the attester's behind
     expect((await tokenRequest(agent, as.issuer)).status).toBe(400);
     expect(issued(attester)).toHaveLength(2);
     expect(new Set(asked(as, '/token').map(({ headers }) => headers['oauth-client-attestation'])).size).toBe(2);
+    expect(asked(as, '/token')).toHaveLength(2);
+    await tokenRequest(agent, as.issuer);
+    expect(issued(attester)).toHaveLength(2);
     expect(asked(as, '/token')).toHaveLength(3);
+    clock.offset = 60_000;
+    await tokenRequest(agent, as.issuer);
+    expect(issued(attester)).toHaveLength(3);
+    expect(asked(as, '/token')).toHaveLength(5);
   });
 });
 
