@@ -126,6 +126,9 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   if (typeof clientId !== 'string' || clientId === '') {
     throw new AttestedError('invalid_argument', 'clientId must be the client_id', { rule: 'ATT-2' });
   }
+  if (typeof keys?.createKey !== 'function') {
+    throw new AttestedError('invalid_argument', 'keys must be what `await openKeys(…)` gives');
+  }
   if (!['separate', 'warn', 'refuse'].includes(tracking)) {
     throw new AttestedError('invalid_argument', 'tracking must be separate, warn or refuse', { rule: 'PRIV-2' });
   }

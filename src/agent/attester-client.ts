@@ -133,6 +133,9 @@ export function openAttester(options: {
 
 function locate(attester: AttesterLocation): { issuer: string; fetch: FetchLike | undefined } {
   if (typeof attester === 'string') return { issuer: assertIssuer(attester), fetch: undefined };
+  if (typeof attester !== 'object' || attester === null) {
+    throw new AttestedError('invalid_argument', 'attester must be a URL or an attester');
+  }
   if ('url' in attester) return { issuer: assertIssuer(attester.url), fetch: attester.fetch };
   return { issuer: attester.issuer, fetch: (input, init) => attester.handler(new Request(input, init)) };
 }
@@ -152,8 +155,17 @@ function failure(answer: FetchedJson): AttestedError {
   const code = errorCode(answer);
   // an OAuth error code is safe to repeat; whatever else the attester wrote is not ours to quote
   const named = code !== undefined && /^[a-z_]{1,40}$/.test(code) ? `: ${code}` : '';
-  return new AttestedError('attester_refused', `the client attester refused this instance (status ${status}${named})`);
+  const hint = HINTS[code ?? ''] ?? 'its log says why';
+  const message = `the client attester refused this instance (status ${status}${named}): ${hint}`;
+  return new AttestedError('attester_refused', message);
 }
+
+/** What is most often wrong. The attester tells the reason to its own log only. */
+const HINTS: Readonly<Record<string, string>> = {
+  access_denied:
+    'it is revoked, or new and its enrolmentToken missing, used or expired, or its clientId not in the policy',
+  invalid_client_attestation: 'its evidence does not count; is the clock of this machine right?',
+};
 
 function errorCode(answer: { headers: Headers; json: JsonObject | undefined }): string | undefined {
   return readErrorCode(answer.headers.get('www-authenticate'), answer.json);

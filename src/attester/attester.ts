@@ -49,7 +49,7 @@ export interface Attester {
   handler(this: void, request: Request): Promise<Response>;
   /**
    * A secret that lets one instance enrol, once. Only its hash is kept.
-   * @throws AttestedError `invalid_argument` when the client's policy does not let tokens enrol; `store_unavailable`
+   * @throws AttestedError `invalid_argument` when the client has no policy, or one that does not let tokens enrol; `store_unavailable`
    */
   createEnrolmentToken(request: EnrolmentTokenRequest): Promise<string>;
   /**
@@ -103,8 +103,9 @@ export function createAttester(options: AttesterOptions): Attester {
     }),
     async createEnrolmentToken({ clientId, ttl = 3600, instanceName }) {
       const policy = await policyOf(clientId);
-      if (policy?.tokens !== true) {
-        throw new AttestedError('invalid_argument', 'the policy of this client does not let tokens enrol');
+      if (policy === undefined) throw new AttestedError('invalid_argument', 'the policy has no entry for this client');
+      if (!policy.tokens) {
+        throw new AttestedError('invalid_argument', 'the policy of this client lacks enrolment: { tokens: true }');
       }
       if (!Number.isSafeInteger(ttl) || ttl < 1 || ttl > MAX_TOKEN_TTL) {
         throw new AttestedError('invalid_argument', `an enrolment token lasts 1 to ${MAX_TOKEN_TTL} seconds`);

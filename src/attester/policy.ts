@@ -68,6 +68,7 @@ export function readPolicy(policy: AttesterPolicy): PolicyReader {
       return found && grant(found);
     };
   }
+  if (typeof policy?.clients !== 'object') throw invalid('it is a table { clients: { … } } or a function');
   const clients = new Map(Object.entries(policy.clients).map(([clientId, client]) => [clientId, grant(client)]));
   return async (clientId) => clients.get(clientId);
 }

@@ -24,6 +24,12 @@ export function signerSet(initial: Signer | readonly Signer[]): SignerSet {
 function readSigners(given: Signer | readonly Signer[]): [Signer, ...Signer[]] {
   const [first, ...others] = Array.isArray(given) ? (given as readonly Signer[]) : [given as Signer];
   if (first === undefined) throw new AttestedError('invalid_argument', 'an attester needs a signer');
+  if ([first, ...others].some((signer) => typeof signer.sign !== 'function')) {
+    throw new AttestedError(
+      'invalid_argument',
+      'a signer has alg, publicJwk and sign, as importSigner makes one of a key',
+    );
+  }
   const kids = [first, ...others].map((signer) => publishedKey(signer).kid);
   if (new Set(kids).size !== kids.length) throw new AttestedError('invalid_argument', 'two signers have the same kid');
   return [first, ...others];

@@ -80,12 +80,19 @@ export function protect(handler: McpHandler, options: ProtectOptions): (request:
   return async (request) => {
     const answer = await endpoints.serve(request);
     if (answer !== undefined) return answer;
-    if (urlUnder(origin, request.url)?.pathname !== mcpPath) return new Response(null, { status: 404 });
+    if (urlUnder(origin, request.url)?.pathname !== mcpPath) return nothingHere();
     const auth = await gate(request);
     if (auth instanceof Response) return auth;
     const response = await handler.fetch(request, { authInfo: auth });
     return withHeaders(response, nextHeaders(auth));
   };
+}
+
+/** For the operator who mounted the server elsewhere than its resource identifier says. */
+function nothingHere(): Response {
+  const text =
+    'Nothing is here: the MCP endpoint is at the path of its resource identifier (the audience of its verifier).\n';
+  return new Response(text, { status: 404, headers: { 'Content-Type': 'text/plain' } });
 }
 
 function withHeaders(response: Response, headers: Record<string, string>): Response {

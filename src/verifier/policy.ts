@@ -91,18 +91,18 @@ const EVIDENCE: readonly unknown[] = ['tpm-certified', 'self-asserted'] satisfie
 /** A demand that is misspelt must not be one that demands nothing: configurations do not all pass a type checker. */
 function assertUnderstood(policy: Policy, resolved: ResolvedPolicy): void {
   const { popMethods, algorithms, challenge, require } = resolved;
-  const known: Record<string, boolean> = {
-    'policy.popMethods': popMethods.every((method) => method === 'none' || POP_METHODS.includes(method)),
-    'policy.algorithms': [...algorithms].every((alg) => algorithmRow(alg) !== undefined),
-    'policy.challenge': ['required', 'optional', 'off'].includes(challenge),
-    'policy.require.keyStorage': require.keyStorage === undefined || KEY_STORAGE_LEVELS.includes(require.keyStorage),
-    'policy.require.keyEvidence': require.keyEvidence === undefined || EVIDENCE.includes(require.keyEvidence),
-    'a member of policy.require': Object.keys(require).every((name) => REQUIREMENTS.includes(name)),
-    'a member of policy': Object.keys(policy).every((name) => Object.hasOwn(resolved, name)),
-  };
-  const wrong = Object.keys(known).find((name) => !known[name]);
+  const known: readonly (readonly [string, boolean])[] = [
+    ...Object.keys(policy).map((name) => [name, Object.hasOwn(resolved, name)] as const),
+    ...Object.keys(require).map((name) => [`require.${name}`, REQUIREMENTS.includes(name)] as const),
+    ['popMethods', popMethods.every((method) => method === 'none' || POP_METHODS.includes(method))],
+    ['algorithms', [...algorithms].every((alg) => algorithmRow(alg) !== undefined)],
+    ['challenge', ['required', 'optional', 'off'].includes(challenge)],
+    ['require.keyStorage', require.keyStorage === undefined || KEY_STORAGE_LEVELS.includes(require.keyStorage)],
+    ['require.keyEvidence', require.keyEvidence === undefined || EVIDENCE.includes(require.keyEvidence)],
+  ];
+  const wrong = known.find(([, understood]) => !understood);
   if (wrong !== undefined) {
-    throw new AttestedError('invalid_argument', `${wrong} means nothing here`);
+    throw new AttestedError('invalid_argument', `policy.${wrong[0]} means nothing here`);
   }
 }
 

@@ -141,7 +141,10 @@ export function createVerifier(options: VerifierOptions): Verifier {
   }
   const trust = [options.trust].flat() as TrustSource[];
   if (trust.length === 0 || trust.some((source) => typeof source?.find !== 'function'))
-    throw new AttestedError('invalid_argument', 'a verifier needs somebody to trust');
+    throw new AttestedError(
+      'invalid_argument',
+      'a verifier needs somebody to trust: remoteJwks(url, { clients }), jwks, x5c, jku or mac',
+    );
   const revision = revisionOf(options.revision);
   const policy = resolvePolicy(options.policy, [...new Set(trust.flatMap(({ macAlgorithms = [] }) => macAlgorithms))]);
   const challenges = options.challenges ?? sealedChallenges();

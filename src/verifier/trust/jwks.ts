@@ -1,5 +1,6 @@
 /** Trust in keys that were exchanged beforehand (IMPL-5). */
 import type { JsonWebKey } from '../../core/signer.ts';
+import { AttestedError } from '../../errors.ts';
 import { clientSet, importJwks, selectKeys, type TrustOptions, type TrustSource } from './source.ts';
 
 export interface JwksOptions extends TrustOptions {
@@ -9,8 +10,9 @@ export interface JwksOptions extends TrustOptions {
   statusOrigins?: readonly string[];
 }
 
-/** Trusts the given public keys. @throws AttestedError `invalid_argument` for a key that is private, weak or unsupported */
+/** Trusts the given public keys. @throws AttestedError `invalid_argument` when there are no keys, or one is private, weak or unsupported */
 export function jwks({ keys, clients, attester, statusOrigins = [] }: JwksOptions): TrustSource {
+  if (!Array.isArray(keys)) throw new AttestedError('invalid_argument', 'jwks takes a JWK Set: { keys: […], clients }');
   const entries = importJwks(
     keys,
     { attester, clients: clientSet(clients), validUntil: Number.POSITIVE_INFINITY, statusOrigins },

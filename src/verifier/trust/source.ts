@@ -88,8 +88,13 @@ export function selectKeys(entries: readonly JwksEntry[], header: JoseHeader): T
   return [...exact, ...nameless].slice(0, MAX_CANDIDATES).map(({ trusted }) => trusted);
 }
 
+/** @throws AttestedError `invalid_argument` for anything but a list: of a text, each letter would count as a client_id */
 export function clientSet(clients: readonly string[] | undefined): ReadonlySet<string> | undefined {
-  return clients === undefined ? undefined : new Set(clients);
+  if (clients === undefined) return undefined;
+  if (!Array.isArray(clients) || !clients.every((clientId) => typeof clientId === 'string')) {
+    throw new AttestedError('invalid_argument', 'clients must be a list of client_ids', { rule: 'VER-3' });
+  }
+  return new Set(clients);
 }
 
 /** An attester may speak for a client only where its entry says so (VER-3). */
