@@ -14,8 +14,11 @@ export interface Signer {
   sign(data: Uint8Array): Promise<Uint8Array>;
 }
 
-/** A JWK as JSON. Structural, so that neutral code needs no DOM types. */
-export interface JsonWebKey {
+/**
+ * A JWK as JSON. Structural, so that neutral code needs no DOM types. A type alias, not an interface, since only then what
+ * WebCrypto, `node:crypto` and jose each call a JWK can be given as one, and taken for one.
+ */
+export type JsonWebKey = {
   kty?: string;
   crv?: string;
   x?: string;
@@ -26,5 +29,12 @@ export interface JsonWebKey {
   kid?: string;
   use?: string;
   key_ops?: string[];
-  [member: string]: unknown;
-}
+  /** Private members: where a private or shared key is asked for, and nowhere else. */
+  d?: string;
+  p?: string;
+  q?: string;
+  dp?: string;
+  dq?: string;
+  qi?: string;
+  k?: string;
+};
