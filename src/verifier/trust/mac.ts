@@ -12,9 +12,23 @@ export interface MacKey {
   kid?: string;
 }
 
+/** The same as a JWK (RFC 7518 §6.4). */
+export interface OctJwk {
+  kty: 'oct';
+  k: string;
+  alg?: MacAlgorithm;
+  kid?: string;
+}
+
 /** Trusts MAC-protected attestations made with the given secrets. @throws AttestedError `invalid_argument` */
-export function mac({ keys, clients, attester = 'mac' }: TrustOptions & { keys: readonly MacKey[] }): TrustSource {
-  const entries = keys.map(({ secret, alg = 'HS256', kid }) => {
+export function mac({
+  keys,
+  clients,
+  attester = 'mac',
+}: TrustOptions & { keys: readonly (MacKey | OctJwk)[] }): TrustSource {
+  const entries = keys.map((given) => {
+    const { alg = 'HS256', kid } = given;
+    const secret = 'kty' in given ? given.k : given.secret;
     const bytes = typeof secret === 'string' ? decodeBase64url(secret) : secret;
     if (
       bytes === undefined ||

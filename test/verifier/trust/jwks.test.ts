@@ -83,6 +83,11 @@ describe('MAC', () => {
       const trust = mac({ keys: [{ secret: secret.toString('base64url'), alg }] });
       const world = createWorld({ attester: macSignerOf(secret, alg), trust });
       await expect(world.verify(await world.sent())).resolves.toMatchObject({ clientId: CLIENT_ID, attester: 'mac' });
+      const jwk = createWorld({
+        attester: macSignerOf(secret, alg, 'shared'),
+        trust: mac({ keys: [{ kty: 'oct', k: secret.toString('base64url'), alg, kid: 'shared' }] }),
+      });
+      await expect(jwk.verify(await jwk.sent())).resolves.toMatchObject({ clientId: CLIENT_ID });
     }
   });
 
