@@ -8,6 +8,7 @@ import { createDpopProof as createProof } from './core/dpop.ts';
 import { createPop as createPopJwt, type PopInput } from './core/pop.ts';
 import { type RevisionNumber, revisionOf } from './core/revisions.ts';
 import type { Signer } from './core/signer.ts';
+import { AttestedError } from './errors.ts';
 import { randomId, sha256Base64url } from './platform/crypto.ts';
 
 export { type Algorithm, signatureAlgorithms } from './core/algorithms.ts';
@@ -29,12 +30,13 @@ export { AttestedError, type ErrorCode } from './errors.ts';
  * @param claims `sub` (client_id), `exp` (seconds), `cnf.jwk` (public key); `iat` defaults to now; others as they are
  * @throws AttestedError `invalid_argument`
  */
-export function createAttestation(
+export async function createAttestation(
   claims: Omit<AttestationClaims, 'iat'> & { iat?: number },
   signer: Signer,
   options: CreateAttestationOptions = {},
 ): Promise<string> {
-  return create({ ...claims, iat: claims.iat ?? seconds() } as AttestationClaims, signer, options);
+  if (typeof signer?.sign !== 'function') throw new AttestedError('invalid_argument', 'an attestation needs a signer');
+  return create({ ...claims, iat: required(claims).iat ?? seconds() } as AttestationClaims, signer, options);
 }
 
 export interface CreatePopInput extends Omit<PopInput, 'jti' | 'issuedAt' | 'revision'> {
@@ -51,16 +53,9 @@ export interface CreatePopInput extends Omit<PopInput, 'jti' | 'issuedAt' | 'rev
  *
  * @throws AttestedError `invalid_argument`
  */
-export function createPop(input: CreatePopInput, signer: Signer): Promise<string> {
-  return createPopJwt(
-    {
-      ...input,
-      jti: input.jti ?? randomId(),
-      issuedAt: input.issuedAt ?? seconds(),
-      revision: revisionOf(input.revision),
-    },
-    signer,
-  );
+export async function createPop(input: CreatePopInput, signer: Signer): Promise<string> {
+  const { jti = randomId(), issuedAt = seconds(), revision, ...rest } = required(input);
+  return createPopJwt({ ...rest, jti, issuedAt, revision: revisionOf(revision) }, signer);
 }
 
 export interface CreateDpopProofInput {
@@ -79,8 +74,8 @@ export interface CreateDpopProofInput {
  *
  * @throws AttestedError `invalid_argument`
  */
-export function createDpopProof(input: CreateDpopProofInput, signer: Signer): Promise<string> {
-  const { method, url, nonce, accessToken } = input;
+export async function createDpopProof(input: CreateDpopProofInput, signer: Signer): Promise<string> {
+  const { method, url, nonce, accessToken } = required(input);
   return createProof(
     {
       method,
@@ -92,6 +87,12 @@ export function createDpopProof(input: CreateDpopProofInput, signer: Signer): Pr
     },
     signer,
   );
+}
+
+/** What callers without types may leave out. */
+function required<T>(input: T): T {
+  if (input === undefined || input === null) throw new AttestedError('invalid_argument', 'what to put in is missing');
+  return input;
 }
 
 function seconds(): number {

@@ -13,7 +13,7 @@ export function joinAttestation(attestation: string, pop: string): string {
 
 /** The two tokens of the concatenated form, not verified. @throws AttestedError `invalid_client_attestation` (CAT-1) */
 export function splitAttestation(text: string): { attestation: string; pop: string } {
-  const parts = text.split('~', 3);
+  const parts = typeof text === 'string' ? text.split('~', 3) : [];
   const [attestation, pop] = parts;
   if (parts.length !== 2 || !JWT.test(attestation as string) || !JWT.test(pop as string)) {
     throw new AttestedError(

@@ -96,8 +96,14 @@ export function signingInput(header: string, payload: JsonObject): string {
   return `${header}.${encodeSegment(payload)}`;
 }
 
-/** The compact serialization of a signed text. */
+/**
+ * The compact serialization of a signed text.
+ * @throws AttestedError `invalid_argument` when a signer gives something else than bytes, such as WebCrypto's ArrayBuffer
+ */
 export function compact(input: string, signature: Uint8Array): string {
+  if (!(signature?.length > 0)) {
+    throw new AttestedError('invalid_argument', 'the signer gave no signature as a Uint8Array');
+  }
   return `${input}.${encodeBase64url(signature)}`;
 }
 
@@ -107,6 +113,12 @@ const headersOf = new WeakMap<Signer, Map<string, string>>();
 export function headerSegment(signer: Signer, typ: string, make: () => JsonObject = () => ({})): string {
   let segments = headersOf.get(signer);
   if (segments === undefined) {
+    // proofs are signed, never MAC-protected (POP-1)
+    if ((algorithmRow(signer?.alg)?.kty ?? 'oct') === 'oct') {
+      throw new AttestedError('invalid_argument', 'a proof needs a signer with a signature algorithm', {
+        rule: 'POP-1',
+      });
+    }
     segments = new Map();
     headersOf.set(signer, segments);
   }

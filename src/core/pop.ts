@@ -39,10 +39,15 @@ export interface PopInput {
 /**
  * Creates a Client Attestation PoP. Make a new one for every request and target (POP-9).
  *
- * @throws AttestedError `invalid_argument` when the revision asks for a client_id and none is given
+ * @throws AttestedError `invalid_argument` for what every server would refuse, and when the revision asks for a client_id and
+ *   none is given
  */
 export async function createPop(input: PopInput, signer: Signer): Promise<string> {
   const { audience, challenge, jti, issuedAt, clientId, revision = revisionOf(), profile = baseProfile } = input;
+  if (typeof audience !== 'string' || audience === '') throw unusable('one audience', 'POP-2');
+  if (typeof jti !== 'string' || jti === '') throw unusable('a jti that is a non-empty string', 'POP-3');
+  if (!Number.isInteger(issuedAt)) throw unusable('issuedAt in whole seconds since the epoch', 'POP-4');
+  if (challenge !== undefined && typeof challenge !== 'string') throw unusable('a challenge that is a string', 'POP-5');
   if (revision.popIss && clientId === undefined) {
     throw new AttestedError('invalid_argument', 'this draft revision needs the client_id in the PoP');
   }
@@ -54,12 +59,17 @@ export async function createPop(input: PopInput, signer: Signer): Promise<string
   return compact(text, await signer.sign(utf8(text)));
 }
 
+function unusable(what: string, rule: string): AttestedError {
+  return new AttestedError('invalid_argument', `a PoP needs ${what}`, { rule });
+}
+
 export interface ParsedPop extends ParsedJwt {
   audience: string;
   jti: string;
   /** Absent only where the revision makes it optional; then `exp` is there. */
   iat: number | undefined;
   exp: number | undefined;
+  nbf: number | undefined;
   challenge: string | undefined;
   /** Only in revisions that demand it: the client_id. */
   issuer: string | undefined;
@@ -88,12 +98,13 @@ export function parsePop(
   const exp = numericDate(jwt, 'exp', kind);
   if (iat === undefined && revision.popIat) throw refusal(kind, 'POP-4', 'needs an iat');
   if (exp === undefined && (revision.popExp || iat === undefined)) throw refusal(kind, 'POP-4', 'needs an exp');
+  const nbf = numericDate(jwt, 'nbf', kind);
   const challenge = jwt.payload[revision.challengeClaim];
   if (challenge !== undefined && typeof challenge !== 'string') {
     throw refusal(kind, 'POP-5', 'has a challenge that is not a string');
   }
   const issuer = revision.popIss ? requiredString(jwt, 'iss', kind, 'POP-7') : undefined;
-  return { ...jwt, audience, jti, iat, exp, challenge, issuer };
+  return { ...jwt, audience, jti, iat, exp, nbf, challenge, issuer };
 }
 
 export interface PopTimeRules {
@@ -110,10 +121,11 @@ export interface PopTimeRules {
  * @throws AttestedError `invalid_client_attestation`
  */
 export function checkPopTimes(
-  { iat, exp }: Pick<ParsedPop, 'iat' | 'exp'>,
+  { iat, exp, nbf }: Pick<ParsedPop, 'iat' | 'exp'> & { nbf?: number | undefined },
   { now, clockTolerance, maxPopAge }: PopTimeRules,
 ): number {
   if (exp !== undefined && exp + clockTolerance <= now) throw late('Client Attestation PoP has expired');
+  if (nbf !== undefined && nbf - clockTolerance > now) throw late('Client Attestation PoP is not valid yet');
   // without an iat (-04 to -06) the window is counted back from exp, so that an exp far ahead is no way around it
   const created = iat ?? (exp as number) - maxPopAge;
   if (created - clockTolerance > now) throw late('Client Attestation PoP was issued in the future');

@@ -1,5 +1,6 @@
 import { decodeProtectedHeader, importJWK, jwtVerify } from 'jose';
 import { describe, expect, it } from 'vitest';
+import { AttestedError } from '../../src/errors.ts';
 import {
   createAttestation,
   createDpopProof,
@@ -114,6 +115,47 @@ describe('createPop', () => {
     );
     expect(new Set(tokens.map((token) => parsePop(token).jti)).size).toBe(100);
     expect(parsePop(tokens[0] as string).challenge).toBeUndefined();
+  });
+
+  it.each<[string, string, Record<string, unknown>]>([
+    ['POP-2', 'no audience', { audience: undefined }],
+    ['POP-2', 'an empty audience', { audience: '' }],
+    ['POP-2', 'two audiences', { audience: ['a', 'b'] }],
+    ['POP-3', 'an empty jti', { jti: '' }],
+    ['POP-3', 'a jti that is a number', { jti: 5 }],
+    ['POP-4', 'a time that is no number', { issuedAt: Number.NaN }],
+    ['POP-4', 'a time with a fraction', { issuedAt: NOW + 0.5 }],
+    ['POP-5', 'a challenge that is a number', { challenge: 5 }],
+  ])('%s: is not made with %s', async (rule, _, wrong) => {
+    await expectRefusal(() => createPop({ audience: 'a', ...wrong } as never, instance), {
+      code: 'invalid_argument',
+      rule,
+    });
+  });
+
+  it.each(['HS256', 'none', undefined])('POP-1: is not made by a signer of the algorithm %s', async (alg) => {
+    await expectRefusal(() => createPop({ audience: 'a' }, { ...instance, alg: alg as string }), {
+      code: 'invalid_argument',
+      rule: 'POP-1',
+    });
+  });
+
+  it('what callers without types get wrong is refused as an AttestedError, by a promise', async () => {
+    const arrayBuffer = { ...instance, sign: async () => new ArrayBuffer(64) as never };
+    for (const call of [
+      () => createPop(undefined as never, instance),
+      () => createPop({ audience: 'a' }, undefined as never),
+      () => createPop({ audience: 'a' }, arrayBuffer),
+      () => createDpopProof(undefined as never, instance),
+      () => createAttestation(undefined as never, instance),
+      () => createAttestation(claims, undefined as never),
+      () => createAttestation(claims, arrayBuffer),
+    ]) {
+      await expectRefusal(() => call(), { code: 'invalid_argument' });
+    }
+    for (const text of [undefined, null, 5, {}]) {
+      expect(() => splitAttestation(text as never)).toThrow(AttestedError);
+    }
   });
 
   it('POP-7: a revision that needs the client_id says so', async () => {

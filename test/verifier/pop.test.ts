@@ -64,6 +64,7 @@ describe('time', () => {
     { name: 'in the future', rule: 'POP-4', pop: claims((w) => ({ iat: w.seconds() + 31 })) },
     { name: 'zero', rule: 'POP-4', pop: claims(() => ({ iat: 0 })) },
     { name: 'fresh, but its own exp has passed', rule: 'POP-4', pop: claims((w) => ({ exp: w.seconds() - 30 })) },
+    { name: 'fresh, but not valid yet by its nbf', rule: 'POP-4', pop: claims((w) => ({ nbf: w.seconds() + 31 })) },
   ];
   it.each(outside)('POP-4: iat $name is refused', (row) => expectRowRefused(row));
 
