@@ -5,7 +5,7 @@ import { serveMcp } from './support/mcp-server.ts';
 import { startWorld } from './support/world.ts';
 
 const world = await startWorld('weather-agent');
-serveMcp(world);
+const server = serveMcp(world);
 const { attester, enrolmentToken, resource } = world;
 
 // #region quickstart
@@ -33,4 +33,6 @@ assert.deepEqual(answer.content, [{ type: 'text', text: `weather-agent ${identit
 await client.close();
 await agent.close();
 await keys.close();
+server.close();
+server.closeAllConnections();
 world.close();

@@ -1,14 +1,17 @@
 /** The MCP server that examples/client.ts calls. examples/server.ts shows how one is made. */
+import { createServer, type Server } from 'node:http';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
+import { toNodeListener } from 'attested/integrations/node';
 import { jwtAccessTokens, protect } from 'attested/mcp';
 import { type AttestedClient, createVerifier, remoteJwks } from 'attested/verifier';
 import type { World } from './world.ts';
 
-export function serveMcp({ attester, issuer, resource, serve }: World): void {
+export function serveMcp({ attester, issuer, resource, port }: World): Server {
   const trust = remoteJwks(`${attester}/jwks`, { clients: ['weather-agent'] });
   const verifier = createVerifier({ role: 'rs', audience: resource, trust });
   const verifyAccessToken = jwtAccessTokens({ issuer, audience: resource, jwksUri: `${issuer}/jwks` });
-  serve(protect(createMcpHandler(tools), { verifier, authorizationServers: [issuer], verifyAccessToken }));
+  const handler = protect(createMcpHandler(tools), { verifier, authorizationServers: [issuer], verifyAccessToken });
+  return createServer(toNodeListener(handler, { url: resource })).listen(port);
 }
 
 function tools(): McpServer {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAttester } from 'attested/attester';
 import { toNodeListener } from 'attested/integrations/node';
-import { attestClientAuth } from 'attested/integrations/oidc-provider';
+import { attestationMiddleware, attestClientAuth, clientInstanceClaim } from 'attested/integrations/oidc-provider';
 import { generateSigner } from 'attested/keys';
 import { remoteJwks } from 'attested/verifier';
 import { exportJWK, generateKeyPair } from 'jose';
@@ -18,10 +18,14 @@ export interface World {
   issuer: string;
   /** Lets one instance of the client enrol, once. */
   enrolmentToken: string;
+  /** For a further instance. */
+  createEnrolmentToken(): Promise<string>;
   /** URL of the MCP server that the example makes or uses. */
   resource: string;
-  /** Puts the MCP server there. */
-  serve(handler: (request: Request) => Promise<Response>): void;
+  /** The port in it, which is free. */
+  port: number;
+  /** A directory that is gone when the example ends. */
+  directory: string;
   close(): void;
 }
 
@@ -30,7 +34,8 @@ export async function startWorld(clientId: string): Promise<World> {
   // so that an example leaves nothing behind: `openKeys('auto')` keeps its keys here
   const home = mkdtempSync(join(tmpdir(), 'attested-example-'));
   process.env.ATTESTED_HOME = home;
-  const [attesterAt, asAt, mcpAt] = await Promise.all([place(), place(), place()]);
+  const [attesterAt, asAt, free] = await Promise.all([place(), place(), place()]);
+  free.close();
   const attester = createAttester({
     issuer: attesterAt.origin,
     signer: generateSigner('ES256'),
@@ -42,10 +47,12 @@ export async function startWorld(clientId: string): Promise<World> {
     attester: attesterAt.origin,
     issuer: asAt.origin,
     enrolmentToken: await attester.createEnrolmentToken({ clientId }),
-    resource: `${mcpAt.origin}/mcp`,
-    serve: (handler) => mcpAt.answerWith(toNodeListener(handler, { url: mcpAt.origin })),
+    createEnrolmentToken: () => attester.createEnrolmentToken({ clientId }),
+    resource: `${free.origin}/mcp`,
+    port: Number(new URL(free.origin).port),
+    directory: home,
     close() {
-      for (const each of [attesterAt, asAt, mcpAt]) each.close();
+      for (const each of [attesterAt, asAt]) each.close();
       rmSync(home, { recursive: true });
     },
   };
@@ -67,37 +74,48 @@ async function place(): Promise<{ origin: string; answerWith(listener: RequestLi
 
 async function authorizationServer(issuer: string, attester: string, clientId: string): Promise<RequestListener> {
   const { privateKey } = await generateKeyPair('ES256', { extractable: true });
-  const configuration = {
+  const rest = {
     jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'ES256', use: 'sig', kid: 'as' }] },
-    clientAuthMethods: ['attest_jwt_client_auth_dpop'],
-    clients: [
-      {
-        client_id: clientId,
-        token_endpoint_auth_method: 'attest_jwt_client_auth_dpop',
-        grant_types: ['client_credentials'],
-        redirect_uris: [],
-        response_types: [],
-      },
-    ],
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
     cookies: { keys: [randomBytes(32).toString('base64url')] },
     ttl: { ClientCredentials: 300 },
+  };
+  const features = {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: false },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (_ctx: unknown, audience: string) => ({
+        scope: '',
+        audience,
+        accessTokenFormat: 'jwt',
+        jwt: { sign: { alg: 'ES256' } },
+      }),
+    },
+  };
+  // #region oidc-provider
+  const trust = remoteJwks(`${attester}/jwks`, { clients: [clientId] });
+  const client = {
+    client_id: clientId,
+    token_endpoint_auth_method: 'attest_jwt_client_auth_dpop', // or attest_jwt_client_auth
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: [],
+  };
+  const configuration = {
+    ...rest,
+    clients: [client],
+    clientAuthMethods: ['attest_jwt_client_auth', 'attest_jwt_client_auth_dpop'],
+    extraTokenClaims: clientInstanceClaim, // the instance, in tokens that are not bound by DPoP
     features: {
-      attestClientAuth: attestClientAuth({ issuer, trust: remoteJwks(`${attester}/jwks`, { clients: [clientId] }) }),
-      clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      ...features,
+      attestClientAuth: attestClientAuth({ issuer, trust, onRefusal: console.error }),
       dPoP: { enabled: true, nonceSecret: randomBytes(32) },
-      resourceIndicators: {
-        enabled: true,
-        getResourceServerInfo: (_ctx: unknown, audience: string) => ({
-          scope: '',
-          audience,
-          accessTokenFormat: 'jwt',
-          jwt: { sign: { alg: 'ES256' } },
-        }),
-      },
     },
   };
   // the published types do not know the attestation feature yet
-  return new Provider(issuer, configuration as unknown as Configuration).callback();
+  const provider = new Provider(issuer, configuration as unknown as Configuration);
+  provider.use(attestationMiddleware); // binds codes to instances, and tells clients why they were refused
+  // #endregion
+  return provider.callback();
 }

@@ -76,12 +76,21 @@ export interface DpopSession {
   observeNonce(response: Response, url: string | URL): void;
 }
 
+/** A fetch whose `body` and `signal` may be all that openid-client's and oauth4webapi's types name. */
+export type AgentFetch = (
+  input: string | URL,
+  init?: Omit<RequestInit, 'body' | 'signal'> & {
+    body?: RequestInit['body'] | Uint8Array | undefined;
+    signal?: AbortSignal | null | undefined;
+  },
+) => Promise<Response>;
+
 export interface Agent {
   readonly clientId: string;
   /** `token_endpoint_auth_method` and the client metadata of this draft, for a registration (META-5). */
   readonly clientMetadata: Readonly<JsonObject>;
-  /** Authenticates, proves and retries; a drop-in for `fetch`. */
-  readonly fetch: FetchLike;
+  /** Authenticates, proves and retries; a drop-in for `fetch`, and the custom fetch of openid-client and oauth4webapi. */
+  readonly fetch: AgentFetch;
   /** The same around another fetch. */
   readonly middleware: (next: FetchLike) => FetchLike;
   /** The hook of MCP SDK v1, v2 and @ai-sdk/mcp. May be called unbound. */
@@ -206,7 +215,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         popAlgorithms: [alg],
       }),
     ),
-    fetch: middleware((input, init) => (fetch ?? globalThis.fetch)(input, init)),
+    fetch: middleware((input, init) => (fetch ?? globalThis.fetch)(input, init)) as AgentFetch,
     middleware,
     addClientAuthentication: async (headers, params, url, metadata) => {
       const issuer = metadata?.issuer;

@@ -1,6 +1,7 @@
 /** `attested/agent`: the client instance. */
 export {
   type Agent,
+  type AgentFetch,
   type AgentOptions,
   createAgent,
   type DpopSession,

@@ -19,7 +19,7 @@ async function join(world: LoopbackWorld, method: Method): Promise<Party> {
     CLIENTS[method],
     { token_endpoint_auth_method: AUTH_METHODS[method] },
     instance.agent.clientAuth,
-    { execute: [client.allowInsecureRequests], [client.customFetch]: instance.agent.fetch as client.CustomFetch },
+    { execute: [client.allowInsecureRequests], [client.customFetch]: instance.agent.fetch },
   );
   return { ...instance, config };
 }

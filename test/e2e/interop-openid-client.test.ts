@@ -14,7 +14,7 @@ async function configure(issuer: string, method: Method, { agent }: TestInstance
     CLIENTS[method],
     { token_endpoint_auth_method: AUTH_METHODS[method] },
     agent.clientAuth,
-    { execute: [client.allowInsecureRequests], [client.customFetch]: agent.fetch as client.CustomFetch },
+    { execute: [client.allowInsecureRequests], [client.customFetch]: agent.fetch },
   );
 }
 
