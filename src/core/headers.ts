@@ -38,10 +38,11 @@ const WANTED: Readonly<Record<number, { name: string; field: keyof AttestationFi
 /**
  * Reads the fields that concern client attestation; each may be there once at most.
  *
- * @throws AttestedError `invalid_client_attestation` (VER-1, ATT-9, POP-8) or `invalid_dpop_proof` (RFC 9449 §4.3 step 1)
+ * @throws AttestedError `invalid_argument` for what is no headers at all, `invalid_client_attestation` (VER-1, ATT-9, POP-8) or `invalid_dpop_proof` (RFC 9449 §4.3 step 1)
  *   when a field is empty, repeated or comma-joined
  */
 export function readAttestationFields(headers: HeadersInput): AttestationFields {
+  if (typeof headers !== 'object' || headers === null) throw notHeaders();
   const found: AttestationFields = {
     attestation: undefined,
     pop: undefined,
@@ -51,7 +52,10 @@ export function readAttestationFields(headers: HeadersInput): AttestationFields 
   if (Array.isArray(headers) && typeof headers[0] === 'string') {
     for (let i = 0; i + 1 < headers.length; i += 2) take(headers[i] as string, headers[i + 1] as string, found);
   } else if (Symbol.iterator in headers) {
-    for (const [name, value] of headers as Iterable<readonly [string, string]>) take(name, value, found);
+    for (const pair of headers as Iterable<readonly [string, string]>) {
+      if (!Array.isArray(pair)) throw notHeaders();
+      take(pair[0], pair[1], found);
+    }
   } else {
     for (const name of Object.keys(headers)) {
       const value = (headers as Record<string, string | readonly string[] | undefined>)[name];
@@ -63,7 +67,7 @@ export function readAttestationFields(headers: HeadersInput): AttestationFields 
 }
 
 function take(name: string, value: string, found: AttestationFields): void {
-  const wanted = WANTED[name.length];
+  const wanted = typeof name === 'string' ? WANTED[name.length] : undefined;
   if (wanted === undefined || name.toLowerCase() !== wanted.name) return;
   const { field } = wanted;
   if (found[field] !== undefined) throw repeated(field);
@@ -72,6 +76,10 @@ function take(name: string, value: string, found: AttestationFields): void {
   // an Authorization value may hold commas; the others are one token68 each
   if (field !== 'authorization' && (value === '' || value.includes(','))) throw repeated(field);
   found[field] = value;
+}
+
+function notHeaders(): AttestedError {
+  return new AttestedError('invalid_argument', 'request headers are Headers, pairs, rawHeaders or a record');
 }
 
 function repeated(field: keyof AttestationFields): AttestedError {

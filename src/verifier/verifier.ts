@@ -46,7 +46,7 @@ export interface VerifierOptions {
   status?: StatusOptions;
   /** URL of this RS's metadata document, for `WWW-Authenticate` (RFC 9728 §5.1). */
   resourceMetadata?: string;
-  /** Verified attestations kept in memory at most, about 8 kB each. Default 5000. */
+  /** Verified attestations kept in memory at most, about 11 kB each, most of it OpenSSL's. Default 25,000. */
   maxRemembered?: number;
   /** Milliseconds since the epoch. Default `Date.now`. */
   now?: () => number;
@@ -156,7 +156,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     profile,
     parseHeader,
     status: statusChecker(trust, options.status),
-    maxRemembered: options.maxRemembered ?? 5000,
+    maxRemembered: options.maxRemembered ?? 25_000,
   });
   const rules: PossessionRules = {
     audience,
@@ -263,7 +263,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     audience,
     policy,
 
-    verify: (request) => judge(() => readHeaders(request), request.clientId),
+    verify: (request) => judge(() => readHeaders(request ?? { headers: [] }), request?.clientId),
     verifyConcatenated: (text, { clientId, challenge } = {}) =>
       judge(() => readConcatenated(text, challenge), clientId),
     verifyAttestation: (text) => verifyAttestation(text, now()),

@@ -103,6 +103,12 @@ describe('shapes of their own', () => {
     expect(readAttestationFields(['DPoP', 'a', 'Authorization']).dpop).toBe('a');
     expect(readAttestationFields({ dpop: undefined, authorization: [] }).dpop).toBeUndefined();
   });
+  it.each([undefined, null, 5, 'OAuth-Client-Attestation: a', [5, 6], () => 1])(
+    'what is no headers at all is refused as such: %s',
+    async (headers) => {
+      await expectRefusal(() => readAttestationFields(headers as never), { code: 'invalid_argument' });
+    },
+  );
   it('VER-1: a value that is no text is refused, never read as something else; null is no field', async () => {
     expect(readAttestationFields({ dpop: null, authorization: null } as never).dpop).toBeUndefined();
     for (const value of [5, ['a'], {}, true]) {

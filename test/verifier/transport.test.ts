@@ -5,6 +5,18 @@ import { expectRowRefused, type Row } from '../support/rows.ts';
 import { newSigner } from '../support/tokens.ts';
 import { CLIENT_ID, createWorld, requestOf } from '../support/world.ts';
 
+describe('no request at all', () => {
+  it.each([
+    [undefined, 'invalid_client_attestation'],
+    [null, 'invalid_client_attestation'],
+    [{}, 'invalid_argument'],
+  ] as const)('VER-1: %s is refused, by a promise', async (request, code) => {
+    const { verifier } = createWorld();
+    const refused = verifier.verify(request as never);
+    await expectRefusal(() => refused, { code });
+  });
+});
+
 describe('fields', () => {
   const rows: Row[] = [
     { name: 'no attestation', rule: 'VER-1', sent: () => ({ attestation: null }) },
