@@ -1,8 +1,8 @@
 /** The authorization server's process: oidc-provider, which checks possession itself and asks us about attestations. */
 import { randomBytes } from 'node:crypto';
-import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
+import { exportJWK, generateKeyPair } from 'jose';
 import Provider, { type Configuration } from 'oidc-provider';
-import { attestClientAuth } from '../../integrations/oidc-provider.ts';
+import { attestationMiddleware, attestClientAuth, clientInstanceClaim } from '../../integrations/oidc-provider.ts';
 import { remoteJwks } from '../../verifier/index.ts';
 import { memoryAdapter } from './memory-adapter.ts';
 import { CLIENTS, type LoggedRefusal, SCOPE, type ServerRole, type World } from './protocol.ts';
@@ -16,6 +16,7 @@ export async function authorizationServerRole(): Promise<ServerRole> {
     async configure(world) {
       const log = (refusal: LoggedRefusal) => void refusals.push(refusal);
       const provider = new Provider(http.origin, await configuration(http.origin, world, log));
+      provider.use(attestationMiddleware);
       provider.on('server_error', (_ctx, error) => console.error(error));
       provider.on('grant.error', (_ctx, error) => log(refusalOf(error)));
       http.answerWith(provider.callback());
@@ -83,7 +84,7 @@ async function configuration(
       revocation: { enabled: true },
       userinfo: { enabled: false },
     },
-    extraTokenClaims: instanceClaim,
+    extraTokenClaims: clientInstanceClaim,
   };
   // the published types know neither the attestation feature nor its methods yet
   return configured as unknown as Configuration;
@@ -94,11 +95,4 @@ function refusalOf(error: Error): LoggedRefusal {
   const { error: code, error_detail, error_description, cause } = error as Error & Record<string, unknown>;
   const reason = error_detail ?? (cause instanceof Error ? cause.message : undefined) ?? error_description;
   return { code: String(code), rule: undefined, message: String(reason ?? error.message) };
-}
-
-/** Ties a token that is not bound by DPoP to the instance it was issued to, by a claim that our MCP gate reads. */
-async function instanceClaim(ctx: unknown): Promise<Record<string, unknown> | undefined> {
-  const { oidc } = ctx as { oidc: { clientAttestation?: { attestation: { payload: { cnf: { jwk: object } } } } } };
-  const jwk = oidc.clientAttestation?.attestation.payload.cnf.jwk;
-  return jwk === undefined ? undefined : { client_instance_jkt: await calculateJwkThumbprint(jwk) };
 }
