@@ -43,12 +43,12 @@ export const revocationAttacks: readonly Act[] = [
   {
     id: 'revoked-at-as',
     title: 'A revoked instance asks for an access token',
-    expected: '401 invalid_client',
+    expected: '400 invalid_client_attestation',
     advice: ADVICE,
     run: (scene) =>
       untilRefused(
         scene,
-        { at: 'authorizationServer', status: 401, error: 'invalid_client', because: RULE },
+        { at: 'authorizationServer', status: 400, error: 'invalid_client_attestation', because: RULE },
         tokenRequest,
       ),
   },
