@@ -13,9 +13,11 @@ export interface AccessToken {
   /** Seconds since the epoch. A token without it is refused. */
   expiresAt?: number;
   /** The resource the token was issued for (RFC 8707). A token without it is refused: it may be another server's. */
-  resource?: URL;
+  resource?: URL | string;
   /** `cnf.jkt`: thumbprint of the key that the token is bound to (RFC 9449 §6.1). */
   jkt?: string;
+  /** The same as tokens and introspection answers write it; read here, and in `extra`, where `jkt` is absent. */
+  cnf?: { jkt?: string };
   /** Thumbprint of the client instance that the token was issued to, where the AS says so by a claim of its own. */
   instance?: string;
   extra?: Record<string, unknown>;

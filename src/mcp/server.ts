@@ -98,7 +98,7 @@ export function requireAttestedAgent(
     return authInfo(access, client);
   }
 
-  async function checkedToken(token: string): Promise<AccessToken> {
+  async function checkedToken(token: string): Promise<CheckedToken> {
     let access: AccessToken;
     try {
       access = await verifyToken(token);
@@ -109,13 +109,16 @@ export function requireAttestedAgent(
     // what is not stated was not checked: the SDKs' own gates refuse a token without an end, too
     if (!Number.isFinite(access.expiresAt)) throw invalidToken('has no known end', 'RFC 6750 §3.1');
     if ((access.expiresAt as number) * 1000 <= now()) throw invalidToken('has expired', 'RFC 6750 §3.1');
-    if (access.resource === undefined || !sameResource(access.resource.href, new URL(verifier.audience).href)) {
+    if (access.resource === undefined) throw invalidToken('has no known resource', 'RFC 8707 §2');
+    const { resource } = access;
+    if (!URL.canParse(`${resource}`) || !sameResource(new URL(resource).href, new URL(verifier.audience).href)) {
       throw invalidToken('was issued for another resource', 'RFC 8707 §2');
     }
-    return access;
+    const jkt = boundKeyOf(access);
+    return { ...access, resource: new URL(resource), ...(jkt !== undefined && { jkt }) };
   }
 
-  function checkBinding({ clientId, instance, jkt }: AccessToken, client: AttestedClient | undefined): void {
+  function checkBinding({ clientId, instance, jkt }: CheckedToken, client: AttestedClient | undefined): void {
     if (client === undefined) {
       if (instance === undefined) return;
       // or else a stolen token would be good for whoever leaves the attestation out
@@ -131,7 +134,7 @@ export function requireAttestedAgent(
     if (bound !== client.thumbprint) throw invalidToken('belongs to another client instance');
   }
 
-  function authInfo(access: AccessToken, client: AttestedClient | undefined): AuthInfo {
+  function authInfo(access: CheckedToken, client: AttestedClient | undefined): AuthInfo {
     const { token, clientId, scopes, expiresAt, resource } = access;
     // only this gate says who is attested, whatever else a token may claim
     const { attestation: _, ...extra } = access.extra ?? {};
@@ -140,7 +143,7 @@ export function requireAttestedAgent(
       clientId,
       scopes,
       ...(expiresAt !== undefined && { expiresAt }),
-      ...(resource !== undefined && { resource }),
+      resource,
       ...(resourceMetadataUrl !== undefined && { resourceMetadataUrl }),
       extra: { ...extra, ...(client !== undefined && { attestation: client }) },
     };
@@ -194,6 +197,18 @@ export function requireAttestedAgent(
       return refuse(error, request, attempt);
     }
   };
+}
+
+type CheckedToken = AccessToken & { resource: URL };
+
+/** A confirmation that goes unread would make a bound token a bearer token, so it is looked for wherever verifiers put it. */
+function boundKeyOf({ jkt, cnf = undefined, extra }: AccessToken): string | undefined {
+  if (jkt !== undefined) return jkt;
+  const found = cnf ?? extra?.cnf;
+  if (found === undefined || found === null) return undefined;
+  const named = (found as { jkt?: unknown }).jkt;
+  if (typeof named !== 'string') throw invalidToken('is bound in a way that this server cannot check', 'RFC 7800 §3.1');
+  return named;
 }
 
 /** How far a request came before it was refused. */

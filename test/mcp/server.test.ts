@@ -1,6 +1,7 @@
 /** The gate: who gets in, and what those hear who do not. */
 import { describe, expect, test } from 'vitest';
 import { AttestedError } from '../../src/errors.ts';
+import type { AccessToken } from '../../src/mcp/access-tokens.ts';
 import { type AuthInfo, nextHeaders, type RequireAttestedAgentOptions } from '../../src/mcp/server.ts';
 import { createGate, type GateWorld, METADATA_URL, RESOURCE, TOKEN } from '../support/gate.ts';
 import { newSigner } from '../support/tokens.ts';
@@ -95,6 +96,33 @@ describe('admitted', () => {
     expect((await refused(await gate.call(await gate.sentPop({ attestation: forged })))).error).toBe(
       'invalid_client_attestation',
     );
+  });
+
+  test('BIND-1: a resource that is text, and a `cnf` where tokens and other verifiers have it', async () => {
+    for (const put of [
+      (token: AccessToken, cnf: { jkt: string }) => Object.assign(token, { cnf }),
+      (token: AccessToken, cnf: { jkt: string }) => Object.assign(token, { extra: { cnf } }),
+    ]) {
+      const gate = createGate();
+      delete gate.token.instance;
+      delete gate.token.jkt;
+      gate.token.resource = String(gate.token.resource);
+      put(gate.token, { jkt: gate.world.instance.thumbprint });
+      const { resource } = admitted(
+        await gate.call(await gate.sentPop({ dpop: await gate.proof(), authorization: `DPoP ${TOKEN}` })),
+      );
+      expect(resource).toBeInstanceOf(URL);
+      put(gate.token, { jkt: newSigner().thumbprint });
+      expect(
+        (
+          await refused(
+            await gate.call(await gate.sentPop({ dpop: await gate.proof(), authorization: `DPoP ${TOKEN}` })),
+          )
+        ).error,
+      ).toBe('invalid_token');
+      put(gate.token, { 'x5t#S256': 'AAAA' } as never);
+      expect((await refused(await gate.call(await gate.sentPop()))).error).toBe('invalid_token');
+    }
   });
 
   test('an unbound token, with binding `client`', async () => {
@@ -241,6 +269,13 @@ const rows: Row[] = [
     name: 'a token for a resource whose name begins like ours',
     token: ({ token }) => {
       token.resource = new URL('https://mcp.example/mcp2');
+    },
+    rule: 'RFC 8707 §2',
+  },
+  {
+    name: 'a token for a resource that is no URL',
+    token: ({ token }) => {
+      token.resource = 'mcp';
     },
     rule: 'RFC 8707 §2',
   },
