@@ -10,6 +10,8 @@ export interface Io {
   stdin(): Promise<string>;
   /** May `out` carry colours? */
   colours: boolean;
+  /** Width of the terminal that `out` goes to; absent where it goes elsewhere. */
+  columns?: number | undefined;
   /** Milliseconds since the epoch. */
   now(): number;
 }
@@ -23,6 +25,7 @@ export function processIo(): Io {
     err: (text) => void process.stderr.write(text),
     stdin: readStdin,
     colours: process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
+    columns: process.stdout.columns,
     now: Date.now,
   };
 }
@@ -72,6 +75,17 @@ function escapeUnits(text: string): string {
 /** Columns on a terminal, for text without wide characters. */
 export function widthOf(text: string): number {
   return [...stripVTControlCharacters(text)].length;
+}
+
+/** Breaks text between words, so that no line passes the width; words that are longer stay whole. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && widthOf(last) + 1 + widthOf(word) <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 export function padTo(text: string, width: number): string {

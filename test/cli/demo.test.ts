@@ -1,8 +1,9 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type Act, perform } from '../../src/cli/demo/act.ts';
+import { type Act, type Outcome, perform } from '../../src/cli/demo/act.ts';
 import { Halt } from '../../src/cli/demo/halt.ts';
 import { judge } from '../../src/cli/demo/judge.ts';
 import type { LoggedRefusal } from '../../src/cli/demo/protocol.ts';
+import { textNarrator } from '../../src/cli/demo/report.ts';
 import type { Scene } from '../../src/cli/demo/scene.ts';
 import { listen } from '../../src/cli/demo/serve.ts';
 
@@ -65,4 +66,54 @@ test('nobody there yet: 503', async () => {
   const http = await listen();
   onTestFinished(() => http.close());
   expect((await fetch(http.origin)).status).toBe(503);
+});
+
+describe('the report on a narrow terminal', () => {
+  const outcome = {
+    id: 'a-rather-long-name-for-an-act',
+    title: 'A title that is longer than the terminal of this test is wide',
+    expected: 'two words',
+    got: 'two words',
+    ms: 12,
+    details: ['first detail, which is long enough to need a second line', `${'x'.repeat(50)} short`],
+  };
+  const print = (outcomes: Outcome[], columns?: number) => {
+    let text = '';
+    const out = (part: string) => {
+      text += part;
+    };
+    const io = { out, err: out, stdin: async () => '', colours: false, columns, now: () => 0 };
+    const narrator = textNarrator(io);
+    for (const each of outcomes) narrator.act(each);
+    narrator.end({ ok: false, ms: 1, steps: outcomes, attacks: [] });
+    return text.split('\n');
+  };
+
+  test('breaks between words and keeps the indentation', () => {
+    expect(print([{ ...outcome, ok: true }], 41).slice(0, 6)).toEqual([
+      '  ✓ A title that is longer than the',
+      '    terminal of this test is wide (12\u00a0ms)',
+      '      first detail, which is long enough',
+      '      to need a second line',
+      `      ${'x'.repeat(50)}`,
+      '      short',
+    ]);
+  });
+
+  test('without a terminal nothing is broken', () => {
+    expect(print([{ ...outcome, ok: true }])[1]).toBe(`      ${outcome.details[0]}`);
+  });
+
+  test('the table says what was expected where something else came', () => {
+    const lines = print([
+      { ...outcome, ok: true },
+      { ...outcome, ok: false, id: 'bad', got: 'another' },
+    ]);
+    const table = lines.slice(lines.findIndex((line) => line.includes('step or attack')));
+    expect(table.slice(2, 5)).toEqual([
+      '✓ a-rather-long-name-for-an-act  two words            12 ms',
+      '✗ bad                            another              12 ms',
+      '                                 expected: two words',
+    ]);
+  });
 });

@@ -1,5 +1,5 @@
 /** What the reader sees: each act as it happens, the table at the end, or one JSON document. */
-import { type Io, jsonText, padTo, paintFor, visible, widthOf } from '../io.ts';
+import { type Io, jsonText, padTo, paintFor, visible, widthOf, wrap } from '../io.ts';
 import type { Outcome } from './act.ts';
 
 export interface Report {
@@ -33,14 +33,19 @@ export function jsonNarrator(io: Io): Narrator {
 
 export function textNarrator(io: Io): Narrator {
   const paint = paintFor(io);
+  /** Text at an indentation, which its further lines keep. */
+  const print = (text: string, indent: number, colour = (line: string) => line, first = ' '.repeat(indent)): void => {
+    const lines = wrap(text, (io.columns ?? Number.POSITIVE_INFINITY) - indent);
+    for (const [i, line] of lines.entries()) io.out(`${i === 0 ? first : ' '.repeat(indent)}${colour(line)}\n`);
+  };
   return {
     section: (title) => io.out(`\n${paint.bold(title)}\n`),
     act({ ok, title, ms, got, expected, details, advice }) {
       const tick = ok ? paint.green('✓') : paint.red('✗');
-      io.out(`  ${tick} ${title} ${paint.dim(milliseconds(ms))}\n`);
-      for (const detail of details) io.out(`      ${paint.dim(visible(detail))}\n`);
-      if (!ok) io.out(`      ${paint.red(`expected ${expected}, got ${visible(got)}`)}\n`);
-      if (advice !== undefined) io.out(`      ${advice}\n`);
+      print(`${title} (${milliseconds(ms).replace(' ', '\u00a0')})`, 4, undefined, `  ${tick} `);
+      for (const detail of details) print(visible(detail), 6, paint.dim);
+      if (!ok) print(`expected ${expected}, got ${visible(got)}`, 6, paint.red);
+      if (advice !== undefined) print(advice, 6);
     },
     output: (name, line) => io.err(`[${name}] ${visible(line)}\n`),
     end({ ok, ms, steps, attacks, error, directory }) {
@@ -54,18 +59,19 @@ export function textNarrator(io: Io): Narrator {
   };
 }
 
+/** Narrow enough for 80 columns: what was expected is said only where something else came. */
 function table(outcomes: readonly Outcome[]): string[] {
-  const rows = outcomes.map(({ ok, id, expected, got, ms }) => [
-    id,
-    expected,
-    `${ok ? '✓' : '✗'} ${visible(got)}`,
-    milliseconds(ms),
-  ]);
-  const all = [['step or attack', 'expected', 'got', 'time'], ...rows];
-  const widths = [0, 1, 2].map((column) => Math.max(...all.map((row) => widthOf(row[column] as string))));
+  const rows = outcomes.map(({ ok, id, got, ms }) => [`${ok ? '✓' : '✗'} ${id}`, visible(got), milliseconds(ms)]);
+  const all = [['  step or attack', 'outcome', 'time'], ...rows];
+  const notes = outcomes.map(({ ok, expected }) => (ok ? [] : [['', `expected: ${expected}`, '']]));
+  const widths = [0, 1, 2].map((i) => Math.max(...[...all, ...notes.flat()].map((row) => widthOf(row[i] as string))));
   const line = (row: readonly string[]) =>
-    row.map((cell, column) => (column < 3 ? padTo(cell, widths[column] as number) : cell)).join('  ');
-  return [line(all[0] as string[]), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)];
+    row
+      .map((cell, i) => padTo(cell, widths[i] as number))
+      .join('  ')
+      .trimEnd();
+  const body = rows.flatMap((row, i) => [line(row), ...(notes[i] as string[][]).map(line)]);
+  return [line(all[0] as string[]), widths.map((width) => '─'.repeat(width)).join('  '), ...body];
 }
 
 function milliseconds(ms: number): string {
