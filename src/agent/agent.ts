@@ -78,7 +78,7 @@ export interface DpopSession {
 
 /** A fetch whose `body` and `signal` may be all that openid-client's and oauth4webapi's types name. */
 export type AgentFetch = (
-  input: string | URL,
+  input: string | URL | Request,
   init?: Omit<RequestInit, 'body' | 'signal'> & {
     body?: RequestInit['body'] | Uint8Array | undefined;
     signal?: AbortSignal | null | undefined;
