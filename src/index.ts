@@ -54,8 +54,13 @@ export interface CreatePopInput extends Omit<PopInput, 'jti' | 'issuedAt' | 'rev
  * @throws AttestedError `invalid_argument`
  */
 export async function createPop(input: CreatePopInput, signer: Signer): Promise<string> {
-  const { jti = randomId(), issuedAt = seconds(), revision, ...rest } = required(input);
-  return createPopJwt({ ...rest, jti, issuedAt, revision: revisionOf(revision) }, signer);
+  const { audience, challenge, jti = randomId(), issuedAt = seconds(), clientId, lifetime, ...rest } = required(input);
+  const revision = revisionOf(rest.revision);
+  // awaited here: a promise returned from an async function takes three turns of the queue
+  return await createPopJwt(
+    { audience, challenge, jti, issuedAt, clientId, lifetime, revision, profile: rest.profile },
+    signer,
+  );
 }
 
 export interface CreateDpopProofInput {

@@ -31,9 +31,9 @@ export interface PopInput {
   /** Needed by revisions to -07, which carry it as `iss`. */
   clientId?: string | undefined;
   /** Seconds until `exp`, which revisions -04 and -05 demand. */
-  lifetime?: number;
-  revision?: Revision;
-  profile?: Profile;
+  lifetime?: number | undefined;
+  revision?: Revision | undefined;
+  profile?: Profile | undefined;
 }
 
 /**
