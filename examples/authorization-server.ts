@@ -8,6 +8,7 @@ import { startWorld } from './support/world.ts';
 
 const world = await startWorld('weather-agent');
 const { attester, port } = world;
+const resource = 'https://mcp.example/mcp';
 const issuer = `http://127.0.0.1:${port}`;
 const { publicKey, privateKey } = await generateKeyPair('ES256');
 const jwks = { keys: [{ ...(await exportJWK(publicKey)), kid: 'as', alg: 'ES256', use: 'sig' }] };
@@ -31,19 +32,23 @@ async function token(request: Request): Promise<Response> {
   const form = new URLSearchParams(await request.text());
   const { headers, method, url } = request;
   const client = await verifier.verify({ headers, method, url, clientId: form.get('client_id') ?? undefined });
-  const presented = form.get('refresh_token');
-  if (presented !== null) {
+  const aud = form.get('resource') ?? resource;
+  if (aud !== resource) throw new AttestedError('invalid_request', 'no tokens are issued for that resource');
+  if (form.get('grant_type') === 'refresh_token') {
+    const presented = form.get('refresh_token') ?? '';
     const binding = refreshTokens.get(presented);
     if (binding === undefined) throw new AttestedError('invalid_grant', 'the refresh token is not known');
     assertBoundTo(binding, client); // before it is used up: a thief's attempt spends nothing
     refreshTokens.delete(presented);
+  } else if (form.get('grant_type') !== 'client_credentials') {
+    throw new AttestedError('invalid_request', 'grant_type is client_credentials or refresh_token');
   }
   const refresh_token = randomUUID();
   refreshTokens.set(refresh_token, bindingOf(client));
   // in combined mode the proof is a DPoP proof with the attested key; else the token names the instance by a claim
   const bound = client.method === 'dpop_combined' ? { cnf: { jkt: client.thumbprint } } : {};
   const claims = { iss: issuer, client_id: client.clientId, client_instance_jkt: client.thumbprint, ...bound };
-  const access_token = await sign({ ...claims, sub: client.clientId, aud: form.get('resource') ?? issuer });
+  const access_token = await sign({ ...claims, sub: client.clientId, aud });
   const token_type = 'cnf' in bound ? 'DPoP' : 'Bearer';
   const answer = { access_token, token_type, expires_in: 300, refresh_token };
   return Response.json(answer, { headers: { ...(await verifier.freshHeaders()), 'Cache-Control': 'no-store' } });
@@ -90,6 +95,9 @@ const first = await ask(agent, { grant_type: 'client_credentials' });
 assert.deepEqual([first.status, first.token_type], [200, 'DPoP']);
 
 const renewal = { grant_type: 'refresh_token', refresh_token: String(first.refresh_token) };
+assert.equal((await ask(agent, { grant_type: 'client_credentials', resource: 'https://other.example' })).status, 400);
+assert.equal((await ask(agent, { grant_type: 'password' })).status, 400);
+
 const theft = await ask(other, renewal);
 assert.deepEqual([theft.status, theft.error], [400, 'invalid_grant']);
 assert.equal((await ask(agent, renewal)).status, 200);

@@ -9,8 +9,12 @@ import { startWorld } from './support/world.ts';
 const world = await startWorld('weather-agent');
 const server = serveMcp(world);
 const { attester, enrolmentToken, issuer, resource } = world;
-const keys = await openKeys('software');
+
+// #region agent
+const keys = await openKeys('auto');
 const agent = await createAgent({ clientId: 'weather-agent', keys, attester, enrolmentToken });
+
+// #endregion
 
 // #region client
 import * as client from 'openid-client';
@@ -26,6 +30,8 @@ const response = await agent.fetch(resource, { headers: { authorization: `DPoP $
 assert.equal(tokens.token_type, 'dpop');
 assert.equal(response.status, 405); // past the gate, where it is not refused any more but misunderstood: no MCP message was sent
 
+await agent.close();
+await keys.close();
 server.close();
 server.closeAllConnections();
 world.close();

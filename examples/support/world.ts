@@ -74,13 +74,21 @@ async function place(): Promise<{ origin: string; answerWith(listener: RequestLi
 
 async function authorizationServer(issuer: string, attester: string, clientId: string): Promise<RequestListener> {
   const { privateKey } = await generateKeyPair('ES256', { extractable: true });
-  const rest = {
+  const [challengeSecret, nonceSecret] = [randomBytes(32), randomBytes(32)];
+  const client = {
+    client_id: clientId,
+    token_endpoint_auth_method: 'attest_jwt_client_auth_dpop', // or attest_jwt_client_auth
+    grant_types: ['client_credentials'],
+    redirect_uris: [],
+    response_types: [],
+  };
+  const rest: Configuration = {
     jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'ES256', use: 'sig', kid: 'as' }] },
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
     cookies: { keys: [randomBytes(32).toString('base64url')] },
     ttl: { ClientCredentials: 300 },
   };
-  const features = {
+  const features: Configuration['features'] = {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
     resourceIndicators: {
@@ -95,27 +103,20 @@ async function authorizationServer(issuer: string, attester: string, clientId: s
   };
   // #region oidc-provider
   const trust = remoteJwks(`${attester}/jwks`, { clients: [clientId] });
-  const client = {
-    client_id: clientId,
-    token_endpoint_auth_method: 'attest_jwt_client_auth_dpop', // or attest_jwt_client_auth
-    grant_types: ['client_credentials'],
-    redirect_uris: [],
-    response_types: [],
-  };
   const configuration = {
     ...rest,
     clients: [client],
     clientAuthMethods: ['attest_jwt_client_auth', 'attest_jwt_client_auth_dpop'],
-    extraTokenClaims: clientInstanceClaim, // the instance, in tokens that are not bound by DPoP
+    extraTokenClaims: clientInstanceClaim, // access tokens name their instance, also without DPoP
     features: {
       ...features,
-      attestClientAuth: attestClientAuth({ issuer, trust, onRefusal: console.error }),
-      dPoP: { enabled: true, nonceSecret: randomBytes(32) },
+      attestClientAuth: attestClientAuth({ issuer, trust, challengeSecret, onRefusal: console.error }),
+      dPoP: { enabled: true, nonceSecret },
     },
   };
-  // the published types do not know the attestation feature yet
+  // the published types lack the combined mode
   const provider = new Provider(issuer, configuration as unknown as Configuration);
-  provider.use(attestationMiddleware); // binds codes to instances, and tells clients why they were refused
+  provider.use(attestationMiddleware);
   // #endregion
   return provider.callback();
 }
