@@ -1,5 +1,6 @@
 /** A whole protected MCP server behind one fetch-style function: gate, metadata document, challenge endpoint, handler. */
 import type { JsonObject } from '../core/json.ts';
+import { AttestedError } from '../errors.ts';
 import type { Verifier } from '../verifier/verifier.ts';
 import { urlUnder } from './request-target.ts';
 import { type AuthInfo, nextHeaders, type RequireAttestedAgentOptions, requireAttestedAgent } from './server.ts';
@@ -21,9 +22,19 @@ export interface ResourceEndpoints {
   serve(request: { method: string; url: string }): Promise<Response | undefined>;
 }
 
-/** Metadata document (RFC 9728 with META-2, META-3) and challenge endpoint (CHA-1) of a resource server. */
+/**
+ * Metadata document (RFC 9728 with META-2, META-3) and challenge endpoint (CHA-1) of a resource server.
+ *
+ * @throws AttestedError `invalid_argument` without an authorization server
+ */
 export function resourceEndpoints(options: ResourceEndpointOptions): ResourceEndpoints {
   const { verifier, authorizationServers, scopesSupported } = options;
+  if (!Array.isArray(authorizationServers) || authorizationServers.length === 0) {
+    throw new AttestedError(
+      'invalid_argument',
+      'authorizationServers must list an issuer, or no client finds its way in',
+    );
+  }
   const { origin, pathname, search } = new URL(verifier.audience);
   const path = pathname === '/' ? '' : pathname;
   const metadataPath = `/.well-known/oauth-protected-resource${path}`;

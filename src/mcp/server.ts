@@ -60,11 +60,19 @@ export interface RequireAttestedAgentOptions {
  * Checks, in this order: an access token is there; attestation and proof of possession (ABCA §7); the token itself; token and
  * instance belong together; scopes. Left to the caller: what the caller may do, and that an MCP session is used only by the
  * instance that began it (`extra.attestation.thumbprint`).
+ *
+ * @throws AttestedError `invalid_argument` for a verifier of another role
  */
 export function requireAttestedAgent(
   options: RequireAttestedAgentOptions,
 ): (request: GateRequest) => Promise<AuthInfo | Response> {
   const { verifier, requiredScopes = [], binding = 'instance', resourceMetadataUrl, now = Date.now } = options;
+  if (verifier.role !== 'rs') {
+    throw new AttestedError(
+      'invalid_argument',
+      "the verifier of an MCP server has the role 'rs' and its resource as audience",
+    );
+  }
   const verifyToken =
     typeof options.verifyAccessToken === 'function'
       ? options.verifyAccessToken

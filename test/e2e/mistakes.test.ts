@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createAgent } from '../../src/agent/index.ts';
 import { createAttester } from '../../src/attester/index.ts';
 import { generateSigner, openKeys } from '../../src/keys/index.ts';
+import { requireAttestedAgent, resourceEndpoints } from '../../src/mcp/index.ts';
 import { createVerifier, jwks, remoteJwks } from '../../src/verifier/index.ts';
 import { refusalOf } from '../support/errors.ts';
 
@@ -14,6 +15,7 @@ const keys = await openKeys('software');
 const verifierOf = (options: object) =>
   createVerifier({ role: 'rs', audience: 'https://a.example', trust, ...options });
 const attesterOf = (clients: object) => createAttester({ issuer, signer, policy: { clients: { ...clients } } });
+const verifyAccessToken = () => Promise.reject(new Error('not asked'));
 const listed = attesterOf({ [clientId]: {} });
 
 describe('options that make no sense', () => {
@@ -40,6 +42,16 @@ describe('options that make no sense', () => {
     ],
     ['a token for nobody', () => attesterOf({}).createEnrolmentToken({ clientId }), /no entry for this client/],
     ['a token that is not allowed', () => listed.createEnrolmentToken({ clientId }), /enrolment: \{ tokens: true \}/],
+    [
+      'a gate with the verifier of an AS',
+      () => requireAttestedAgent({ verifier: verifierOf({ role: 'as' }), verifyAccessToken }),
+      /role 'rs'/,
+    ],
+    [
+      'an MCP server without an authorization server',
+      () => resourceEndpoints({ verifier: verifierOf({}), authorizationServers: [] }),
+      /authorizationServers must list/,
+    ],
     ['an agent without keys', () => createAgent({ clientId, attester: issuer } as never), /await openKeys/],
     [
       'keys that were not awaited',
