@@ -43,7 +43,7 @@ export function sealedChallenges(options: { keys?: readonly (Uint8Array | string
   const ttl = lifetimeOf(options);
   const keys = (options.keys ?? [randomBytes(32)]).map((key) => {
     const bytes = typeof key === 'string' ? utf8(key) : key;
-    if (bytes.length < 32)
+    if (!(bytes instanceof Uint8Array && bytes.length >= 32))
       throw new AttestedError('invalid_argument', 'a challenge key needs 32 bytes or more', { rule: 'CHA-5' });
     return hmacSha256(bytes, utf8('attested sealed challenge v1'));
   });
@@ -108,13 +108,18 @@ export interface ChallengeStore {
  * the store a bound.
  *
  * @param options.ttl seconds for which a challenge is good. Default 300
- * @throws AttestedError `invalid_argument` for a ttl that is no number over zero
+ * @throws AttestedError `invalid_argument` for a ttl that is no number over zero, or a store that is none
  */
 export function storedChallenges(
   store: ChallengeStore = memoryChallengeStore(),
   options: { ttl?: number } = {},
 ): Challenges {
   const ttl = lifetimeOf(options);
+  if (![store?.put, store?.has, store?.take].every((method) => typeof method === 'function')) {
+    throw new AttestedError('invalid_argument', 'a challenge store has the methods put, has and take', {
+      rule: 'CHA-5',
+    });
+  }
   const idOf = (value: string, { purpose, audience }: ChallengeContext) =>
     sha256Base64url(`${purpose}\0${audience}\0${value}`);
   return {

@@ -95,8 +95,9 @@ function assertUnderstood(policy: Policy, resolved: ResolvedPolicy): void {
     ...Object.keys(policy).map((name) => [name, Object.hasOwn(resolved, name)] as const),
     ...Object.keys(require).map((name) => [`require.${name}`, REQUIREMENTS.includes(name)] as const),
     ['popMethods', popMethods.every((method) => method === 'none' || POP_METHODS.includes(method))],
-    ['algorithms', [...algorithms].every((alg) => algorithmRow(alg) !== undefined)],
+    ['algorithms', algorithms.size > 0 && [...algorithms].every((alg) => algorithmRow(alg) !== undefined)],
     ['challenge', ['required', 'optional', 'off'].includes(challenge)],
+    ['require.claims', !Array.isArray(require.claims)],
     ['require.keyStorage', require.keyStorage === undefined || KEY_STORAGE_LEVELS.includes(require.keyStorage)],
     ['require.keyEvidence', require.keyEvidence === undefined || EVIDENCE.includes(require.keyEvidence)],
   ];

@@ -317,6 +317,8 @@ describe('what the policy requires of the attestation', () => {
     { require: { keystorage: 'hardware' } },
     { requires: { keyStorage: 'hardware' } },
     { algorithms: ['ES256', 'none'] },
+    { algorithms: [] },
+    { require: { claims: ['eat_profile'] } },
     { maxPopAge: '300' }, // as it comes from the environment: '300' + 30 is 30030
   ])('META-3, VER-5: a policy that makes no sense is refused when it is made: %o', async (policy) => {
     await expectRefusal(() => createWorld({ policy: policy as Policy }), { code: 'invalid_argument' });

@@ -111,6 +111,17 @@ describe('sealed challenges', () => {
     },
   );
 
+  it('CHA-5: keys that are no bytes, and a store that is none, are refused when they are given', async () => {
+    for (const make of [
+      () => sealedChallenges({ keys: [{ id: '1', key: KEY_A }] as never }),
+      () => sealedChallenges({ keys: [KEY_A.length] as never }),
+      () => storedChallenges(new Map() as never),
+      () => storedChallenges(null as never),
+    ]) {
+      await expectRefusal(make, { code: 'invalid_argument', rule: 'CHA-5' });
+    }
+  });
+
   it('CHA-3, CHA-5: an ageing one is accepted, and the result has the next one', async () => {
     const world = createWorld({ challenges: sealedChallenges({ ttl: 100 }) });
     const challenge = await world.challenge();

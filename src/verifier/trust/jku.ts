@@ -13,6 +13,8 @@ export interface JkuOptions extends Omit<RemoteJwksOptions, 'attester'> {
  * connection.
  */
 export function jku({ allow, ...options }: JkuOptions): TrustSource {
+  if (!Array.isArray(allow))
+    throw new AttestedError('invalid_argument', 'jku takes a list of URLs to allow', { rule: 'IMPL-5' });
   const sources = new Map(allow.map((url) => [url, remoteJwks(url, options)]));
   return {
     find(header, now) {

@@ -60,6 +60,8 @@ interface ReadCertificate {
 /** Trusts attestations whose `x5c` chain leads to one of the anchors. @throws AttestedError `invalid_argument` */
 export function x5c(options: X5cOptions): TrustSource {
   const { anchors, clients, attester, statusOrigins = [], purposes = [SIGNS_JWTS] } = options;
+  if (!Array.isArray(anchors))
+    throw new AttestedError('invalid_argument', 'x5c takes a list of anchors', { rule: 'IMPL-5' });
   const roots = anchors.map((anchor) => {
     const root = readCertificate(anchor);
     if (root === undefined)

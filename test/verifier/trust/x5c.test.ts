@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { rootCertificates } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import { signerOf } from '../../../src/platform/crypto.ts';
-import { jwks, x5c } from '../../../src/verifier/index.ts';
+import { jku, jwks, x5c } from '../../../src/verifier/index.ts';
 import { CA_USAGE, goodChain, type Issued, issueCertificate, SIGN_USAGE } from '../../support/certificates.ts';
 import { expectRefusal } from '../../support/errors.ts';
 import { newSigner } from '../../support/tokens.ts';
@@ -189,6 +189,12 @@ describe('chains that are refused', () => {
     const keys = generateKeyPairSync('rsa', { modulusLength: 1024 });
     const { world, sent } = await send(texts(below(authority, { keys }), authority), leaf);
     await expectRefused(world, sent, { code: 'invalid_client_attestation', rule: 'VER-4' });
+  });
+
+  it('IMPL-5: anchors that are no list, and allow-lists that are none, are refused when the source is made', async () => {
+    for (const make of [() => x5c({ anchors: root.pem as never }), () => jku({ allow: {} as never })]) {
+      await expectRefusal(make, { code: 'invalid_argument', rule: 'IMPL-5' });
+    }
   });
 
   it('IMPL-5: an anchor that is no certificate is refused when the source is made', async () => {
