@@ -12,7 +12,7 @@ export interface AccessToken {
   scopes: string[];
   /** Seconds since the epoch. A token without it is refused. */
   expiresAt?: number;
-  /** The resource the token was issued for (RFC 8707). A token without it is refused: it may be another server's. */
+  /** The resource the token was issued for (RFC 8707), compared with the server's own. Without it that is your check to make. */
   resource?: URL | string;
   /** `cnf.jkt`: thumbprint of the key that the token is bound to (RFC 9449 §6.1). */
   jkt?: string;

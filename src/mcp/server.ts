@@ -33,11 +33,12 @@ export interface RequireAttestedAgentOptions {
   /** Scopes that every request needs. */
   requiredScopes?: readonly string[];
   /**
-   * What ties a token to the instance that presents it. `instance` (default): the token names the attested key (`cnf.jkt`, or
-   * a claim of the AS). `client`: a token that names no instance is good for every instance of its client. A token that the
-   * AS gave to one instance (`AccessToken.instance`) is good for that one in either case.
+   * What ties a token to the instance that presents it. `when-bound` (default): where the token names an instance or a key
+   * (`AccessToken.instance`, `cnf.jkt`), it is the attested one; a token that names none is good for every attested instance
+   * of its client. `instance`: a token that names none is refused; choose it when your AS binds its tokens. `client`:
+   * `cnf.jkt` may be a DPoP key of its own beside the attested one; `AccessToken.instance` is compared all the same.
    */
-  binding?: 'instance' | 'client';
+  binding?: 'when-bound' | 'instance' | 'client';
   /** URL of this server's metadata document (RFC 9728), for refusals and for tools. */
   resourceMetadataUrl?: string;
   /**
@@ -66,7 +67,7 @@ export interface RequireAttestedAgentOptions {
 export function requireAttestedAgent(
   options: RequireAttestedAgentOptions,
 ): (request: GateRequest) => Promise<AuthInfo | Response> {
-  const { verifier, requiredScopes = [], binding = 'instance', resourceMetadataUrl, now = Date.now } = options;
+  const { verifier, requiredScopes = [], binding = 'when-bound', resourceMetadataUrl, now = Date.now } = options;
   if (verifier.role !== 'rs') {
     throw new AttestedError(
       'invalid_argument',
@@ -117,13 +118,19 @@ export function requireAttestedAgent(
     // what is not stated was not checked: the SDKs' own gates refuse a token without an end, too
     if (!Number.isFinite(access.expiresAt)) throw invalidToken('has no known end', 'RFC 6750 §3.1');
     if ((access.expiresAt as number) * 1000 <= now()) throw invalidToken('has expired', 'RFC 6750 §3.1');
-    if (access.resource === undefined) throw invalidToken('has no known resource', 'RFC 8707 §2');
-    const { resource } = access;
-    if (!URL.canParse(`${resource}`) || !sameResource(new URL(resource).href, new URL(verifier.audience).href)) {
-      throw invalidToken('was issued for another resource', 'RFC 8707 §2');
-    }
+    const { resource: named, ...rest } = access;
     const jkt = boundKeyOf(access);
-    return { ...access, resource: new URL(resource), ...(jkt !== undefined && { jkt }) };
+    return {
+      ...rest,
+      ...(named !== undefined && { resource: ownResource(named) }),
+      ...(jkt !== undefined && { jkt }),
+    };
+  }
+
+  function ownResource(named: string | URL): URL {
+    const resource = URL.canParse(`${named}`) ? new URL(named) : undefined;
+    if (resource !== undefined && sameResource(resource.href, new URL(verifier.audience).href)) return resource;
+    throw invalidToken('was issued for another resource', 'RFC 8707 §2');
   }
 
   function checkBinding({ clientId, instance, jkt }: CheckedToken, client: AttestedClient | undefined): void {
@@ -137,9 +144,9 @@ export function requireAttestedAgent(
       );
     }
     assertTokenBoundTo({ clientId }, client);
-    const bound = instance ?? (binding === 'instance' ? jkt : client.thumbprint);
-    if (bound === undefined) throw invalidToken('is not bound to a client instance');
-    if (bound !== client.thumbprint) throw invalidToken('belongs to another client instance');
+    const bound = instance ?? (binding === 'client' ? undefined : jkt);
+    if (bound === undefined && binding === 'instance') throw invalidToken('is not bound to a client instance');
+    if (bound !== undefined && bound !== client.thumbprint) throw invalidToken('belongs to another client instance');
   }
 
   function authInfo(access: CheckedToken, client: AttestedClient | undefined): AuthInfo {
@@ -151,7 +158,7 @@ export function requireAttestedAgent(
       clientId,
       scopes,
       ...(expiresAt !== undefined && { expiresAt }),
-      resource,
+      ...(resource !== undefined && { resource }),
       ...(resourceMetadataUrl !== undefined && { resourceMetadataUrl }),
       extra: { ...extra, ...(client !== undefined && { attestation: client }) },
     };
@@ -207,7 +214,7 @@ export function requireAttestedAgent(
   };
 }
 
-type CheckedToken = AccessToken & { resource: URL };
+type CheckedToken = Omit<AccessToken, 'resource'> & { resource?: URL };
 
 /** A confirmation that goes unread would make a bound token a bearer token, so it is looked for wherever verifiers put it. */
 function boundKeyOf({ jkt, cnf = undefined, extra }: AccessToken): string | undefined {

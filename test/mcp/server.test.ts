@@ -125,10 +125,17 @@ describe('admitted', () => {
     }
   });
 
-  test('an unbound token, with binding `client`', async () => {
-    const gate = createGate({ binding: 'client' });
+  test.each([undefined, 'when-bound', 'client'] as const)('an unbound token, with binding %s', async (binding) => {
+    const gate = createGate(binding === undefined ? {} : { binding });
     delete gate.token.instance;
+    delete gate.token.jkt;
     expect(admitted(await gate.call(await gate.sentPop())).clientId).toBe(CLIENT_ID);
+  });
+
+  test('a token whose verifier says nothing of a resource: that check is the verifier’s', async () => {
+    const gate = createGate();
+    delete gate.token.resource;
+    expect(admitted(await gate.call(await gate.sentPop())).resource).toBeUndefined();
   });
 
   test("a token that is bound by DPoP to another key than the instance's, with binding `client`", async () => {
@@ -252,7 +259,8 @@ const rows: Row[] = [
     rule: 'VER-6',
   },
   {
-    name: 'BIND-1: a token that is bound to nothing',
+    name: 'BIND-1: a token that is bound to nothing, with binding `instance`',
+    options: { binding: 'instance' },
     token: ({ token }) => {
       delete token.instance;
     },
@@ -276,13 +284,6 @@ const rows: Row[] = [
     name: 'a token for a resource that is no URL',
     token: ({ token }) => {
       token.resource = 'mcp';
-    },
-    rule: 'RFC 8707 §2',
-  },
-  {
-    name: 'a token that names no resource',
-    token: ({ token }) => {
-      delete token.resource;
     },
     rule: 'RFC 8707 §2',
   },
