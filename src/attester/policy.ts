@@ -68,12 +68,26 @@ export function readPolicy(policy: AttesterPolicy): PolicyReader {
       return found && grant(found);
     };
   }
-  if (typeof policy?.clients !== 'object') throw invalid('it is a table { clients: { … } } or a function');
+  if (typeof policy?.clients !== 'object' || Array.isArray(policy.clients))
+    throw invalid('it is a table { clients: { … } } or a function');
   const clients = new Map(Object.entries(policy.clients).map(([clientId, client]) => [clientId, grant(client)]));
   return async (clientId) => clients.get(clientId);
 }
 
+const MEMBERS: readonly string[] = [
+  'lifetime',
+  'evidence',
+  'claims',
+  'enrolment',
+  'maxKeysPerInstance',
+  'maxAttestationsPerInstance',
+] satisfies (keyof ClientPolicy)[];
+
 function grant(policy: ClientPolicy): GrantedPolicy {
+  // a limit that is misspelt must not be no limit
+  if (!Object.keys(policy).every((name) => MEMBERS.includes(name))) {
+    throw invalid(`a client has the members ${MEMBERS.join(', ')}, and no others`);
+  }
   const { lifetime = 3600, evidence = ['software'], claims = {}, enrolment = {} } = policy;
   const { maxKeysPerInstance = 100, maxAttestationsPerInstance = 1000 } = policy;
   const { tokens = false, allow = [] } = enrolment;

@@ -66,6 +66,8 @@ export interface ParsedDpopProof extends ParsedJwt {
   htu: string;
   jti: string;
   iat: number;
+  exp: number | undefined;
+  nbf: number | undefined;
   nonce: string | undefined;
   ath: string | undefined;
 }
@@ -84,6 +86,9 @@ export function parseDpopProof(
   const key = readPublicJwk(jwt.header.jwk, 'invalid_dpop_proof', 'DPOP-2');
   const iat = numericDate(jwt, 'iat', kind);
   if (iat === undefined) throw refusal(kind, 'DPOP-2', 'needs an iat');
+  // RFC 9449 gives them no part, but a JWT that says so itself is not valid outside them (RFC 7519 §4.1)
+  const exp = numericDate(jwt, 'exp', kind);
+  const nbf = numericDate(jwt, 'nbf', kind);
   const jti = requiredString(jwt, 'jti', kind, 'DPOP-2');
   if (jti.length > MAX_JTI) throw refusal(kind, 'DPOP-2', `has a jti of more than ${MAX_JTI} characters`);
   return {
@@ -93,6 +98,8 @@ export function parseDpopProof(
     htu: requiredString(jwt, 'htu', kind, 'DPOP-2'),
     jti,
     iat,
+    exp,
+    nbf,
     nonce: optionalString(jwt, 'nonce'),
     ath: optionalString(jwt, 'ath'),
   };
@@ -120,9 +127,14 @@ export function checkDpopRequest(proof: ParsedDpopProof, request: DpopRequest): 
 }
 
 /** Judges the proof's time window (RFC 9449 §4.3 step 11). @throws AttestedError `invalid_dpop_proof` */
-export function checkDpopTimes(iat: number, rules: { now: number; clockTolerance: number; maxPopAge: number }): void {
-  if (iat - rules.clockTolerance > rules.now) throw refusal(kind, 'DPOP-2', 'was issued in the future');
-  if (rules.now - iat > rules.maxPopAge + rules.clockTolerance) throw refusal(kind, 'DPOP-2', 'is too old');
+export function checkDpopTimes(
+  { iat, exp, nbf }: Pick<ParsedDpopProof, 'iat' | 'exp' | 'nbf'>,
+  { now, clockTolerance, maxPopAge }: { now: number; clockTolerance: number; maxPopAge: number },
+): void {
+  if (exp !== undefined && exp + clockTolerance <= now) throw refusal(kind, 'DPOP-2', 'has expired');
+  if (nbf !== undefined && nbf - clockTolerance > now) throw refusal(kind, 'DPOP-2', 'is not valid yet');
+  if (iat - clockTolerance > now) throw refusal(kind, 'DPOP-2', 'was issued in the future');
+  if (now - iat > maxPopAge + clockTolerance) throw refusal(kind, 'DPOP-2', 'is too old');
 }
 
 function optionalString(jwt: ParsedJwt, claim: string): string | undefined {

@@ -139,11 +139,16 @@ export function refusal(kind: TokenKind, rule: string, why: string): AttestedErr
 }
 
 /** A NumericDate in whole seconds since the epoch. Absent gives undefined; anything else that is not one is refused. */
-export function numericDate(jwt: ParsedJwt, claim: string, kind: TokenKind): number | undefined {
+export function numericDate(
+  jwt: ParsedJwt,
+  claim: string,
+  kind: TokenKind,
+  rule: string = kind.jwtRule,
+): number | undefined {
   const value = jwt.payload[claim];
   if (value === undefined) return undefined;
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > LATEST_DATE) {
-    throw refusal(kind, kind.jwtRule, `has a ${claim} that is not a whole number of seconds since the epoch`);
+    throw refusal(kind, rule, `has a ${claim} that is not a whole number of seconds since the epoch`);
   }
   return value;
 }

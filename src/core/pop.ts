@@ -94,11 +94,11 @@ export function parsePop(
   const audience = requiredString(jwt, 'aud', kind, 'POP-2');
   const jti = requiredString(jwt, 'jti', kind, 'POP-3');
   if (jti.length > MAX_JTI) throw refusal(kind, 'POP-3', `has a jti of more than ${MAX_JTI} characters`);
-  const iat = numericDate(jwt, 'iat', kind);
-  const exp = numericDate(jwt, 'exp', kind);
+  const iat = numericDate(jwt, 'iat', kind, 'POP-4');
+  const exp = numericDate(jwt, 'exp', kind, 'POP-4');
   if (iat === undefined && revision.popIat) throw refusal(kind, 'POP-4', 'needs an iat');
   if (exp === undefined && (revision.popExp || iat === undefined)) throw refusal(kind, 'POP-4', 'needs an exp');
-  const nbf = numericDate(jwt, 'nbf', kind);
+  const nbf = numericDate(jwt, 'nbf', kind, 'POP-4');
   const challenge = jwt.payload[revision.challengeClaim];
   if (challenge !== undefined && typeof challenge !== 'string') {
     throw refusal(kind, 'POP-5', 'has a challenge that is not a string');
@@ -143,6 +143,6 @@ function popKind(profile: Profile): TokenKind {
     typ: profile.popTyp,
     code: 'invalid_client_attestation',
     headerRule: 'POP-1',
-    jwtRule: 'POP-7',
+    jwtRule: 'POP-1',
   };
 }

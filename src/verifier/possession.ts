@@ -108,7 +108,7 @@ export async function verifyCombined(
     throw refused('the DPoP proof is made with another key than the attested one', 'DPOP-3');
   }
   const seconds = request.now / 1000;
-  checkDpopTimes(proof.iat, { now: seconds, ...policy });
+  checkDpopTimes(proof, { now: seconds, ...policy });
   checkRequest(proof, request);
   if (!verifySignature(proof.header.alg, attestation.key, proof.signingInput, proof.signature)) {
     throw new AttestedError('invalid_dpop_proof', 'DPoP proof has a wrong signature', { rule: 'DPOP-2' });
@@ -139,7 +139,7 @@ export async function verifyDpopAlone(text: string, request: ProofRequest, rules
   if (!policy.algorithms.has(proof.header.alg) || !keyFits(proof.header.alg, proof.key)) {
     throw wrong('has an algorithm that is not accepted or does not fit its key');
   }
-  checkDpopTimes(proof.iat, { now: request.now / 1000, ...policy });
+  checkDpopTimes(proof, { now: request.now / 1000, ...policy });
   checkRequest(proof, request);
   const key = importPublicKey(proof.key, 'invalid_dpop_proof');
   if (!verifySignature(proof.header.alg, key, proof.signingInput, proof.signature))

@@ -341,6 +341,7 @@ describe('policy', () => {
     ['key_storage', { claims: { key_storage: ['hardware'] } }],
     ['jti', { claims: { jti: 'same everywhere' } }],
     ['exp', { claims: { exp: 1 } }],
+    ['a misspelt limit', { maxKeys: 1 }],
     ['no lifetime', { lifetime: 0 }],
     ['a lifetime of parts', { lifetime: 0.5 }],
     ['a lifetime without end', { lifetime: Number.POSITIVE_INFINITY }],

@@ -160,8 +160,8 @@ describe('JOSE extensions and the form of the token', () => {
   it.each(demands)('ATT-8: attestation with $name', ({ name, header }) =>
     expectRowRefused({ name, rule: 'ATT-8', attestation: () => ({ header: header as never }) }),
   );
-  it.each(demands)('POP-7: PoP with $name', ({ name, header }) =>
-    expectRowRefused({ name, rule: 'POP-7', pop: () => ({ header: header as never }) }),
+  it.each(demands)('POP-1: PoP with $name', ({ name, header }) =>
+    expectRowRefused({ name, rule: 'POP-1', pop: () => ({ header: header as never }) }),
   );
 
   /** The whole text of a valid token, spoilt. */
@@ -186,8 +186,8 @@ describe('JOSE extensions and the form of the token', () => {
   it.each(texts)('ATT-8, ATT-9: attestation with $name', ({ name, spoil }) =>
     expectRowRefused({ name, rule: 'ATT-8', sent: (honest) => ({ attestation: spoil(String(honest.attestation)) }) }),
   );
-  it.each(texts)('POP-7, POP-8: PoP with $name', ({ name, spoil }) =>
-    expectRowRefused({ name, rule: 'POP-7', sent: (honest) => ({ pop: spoil(String(honest.pop)) }) }),
+  it.each(texts)('POP-1, POP-8: PoP with $name', ({ name, spoil }) =>
+    expectRowRefused({ name, rule: 'POP-1', sent: (honest) => ({ pop: spoil(String(honest.pop)) }) }),
   );
 
   /** Raw JSON that no honest writer makes. `members` are the honest members as JSON text, without braces. */
@@ -224,8 +224,8 @@ describe('JOSE extensions and the form of the token', () => {
       attestation: (w) => ({ rawPayload: raw(payloadMembers(w, 'attestation')) }),
     }),
   );
-  it.each(jsons)('POP-7: PoP whose payload is or has $name', ({ name, raw }) =>
-    expectRowRefused({ name, rule: 'POP-7', pop: (w) => ({ rawPayload: raw(payloadMembers(w, 'pop')) }) }),
+  it.each(jsons)('POP-1: PoP whose payload is or has $name', ({ name, raw }) =>
+    expectRowRefused({ name, rule: 'POP-1', pop: (w) => ({ rawPayload: raw(payloadMembers(w, 'pop')) }) }),
   );
   it.each(jsons)('ATT-8: attestation whose header is or has $name', ({ name, raw }) =>
     expectRowRefused({
@@ -234,8 +234,8 @@ describe('JOSE extensions and the form of the token', () => {
       attestation: () => ({ rawHeader: raw(`"typ":"${ATTESTATION}","alg":"ES256"`) }),
     }),
   );
-  it.each(jsons)('POP-7: PoP whose header is or has $name', ({ name, raw }) =>
-    expectRowRefused({ name, rule: 'POP-7', pop: () => ({ rawHeader: raw(`"typ":"${POP}","alg":"ES256"`) }) }),
+  it.each(jsons)('POP-1: PoP whose header is or has $name', ({ name, raw }) =>
+    expectRowRefused({ name, rule: 'POP-1', pop: () => ({ rawHeader: raw(`"typ":"${POP}","alg":"ES256"`) }) }),
   );
 
   it.each(['sub', 'exp', 'iat', 'cnf', 's\\u0075b'])('ATT-8: attestation with the claim %s twice', (claim) =>
@@ -245,10 +245,10 @@ describe('JOSE extensions and the form of the token', () => {
       attestation: (w) => ({ rawPayload: `{"${claim}":1,${payloadMembers(w, 'attestation')}}` }),
     }),
   );
-  it.each(['aud', 'jti', 'iat', '\\u0061ud'])('POP-7: PoP with the claim %s twice', (claim) =>
+  it.each(['aud', 'jti', 'iat', '\\u0061ud'])('POP-1: PoP with the claim %s twice', (claim) =>
     expectRowRefused({
       name: claim,
-      rule: 'POP-7',
+      rule: 'POP-1',
       pop: (w) => ({ rawPayload: `{"${claim}":1,${payloadMembers(w, 'pop')}}` }),
     }),
   );

@@ -58,8 +58,8 @@ describe('fields', () => {
     { name: 'the PoP twice', rule: 'POP-8', sent: ({ pop }) => ({ pop: [`${pop}`, `${pop}`] }) },
     { name: 'two comma-joined PoPs', rule: 'POP-8', sent: ({ pop }) => ({ pop: `${pop},${pop}` }) },
     { name: 'an empty PoP', rule: 'POP-8', sent: () => ({ pop: '' }) },
-    { name: 'a PoP that is no token68', rule: 'POP-7', sent: () => ({ pop: '{"aud":1}' }) },
-    { name: 'a PoP in the wrong case', rule: 'POP-7', sent: ({ pop }) => ({ pop: `${pop}`.toUpperCase() }) },
+    { name: 'a PoP that is no token68', rule: 'POP-1', sent: () => ({ pop: '{"aud":1}' }) },
+    { name: 'a PoP in the wrong case', rule: 'POP-1', sent: ({ pop }) => ({ pop: `${pop}`.toUpperCase() }) },
   ];
   it.each(popRows)('POP-8: $name is refused', (row) => expectRowRefused(row));
 

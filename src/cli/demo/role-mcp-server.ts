@@ -25,6 +25,7 @@ export async function mcpServerRole(): Promise<McpServerRole> {
         authorizationServers: [authorizationServer],
         scopesSupported: [SCOPE],
         requiredScopes: [SCOPE],
+        binding: 'instance',
         verifyAccessToken: jwtAccessTokens({
           issuer: authorizationServer,
           audience: resource,

@@ -146,7 +146,7 @@ export function judgeDpop(text: string, around: Surroundings): Judgement {
   const { revision, now, attestation, besidePop, challenge } = around;
   const parsed = notes.try(() => parseDpopProof(text), 'form, type and required claims');
   if (parsed === undefined) return notes;
-  notes.try(() => checkDpopTimes(parsed.iat, { now, ...policy }), 'times');
+  notes.try(() => checkDpopTimes(parsed, { now, ...policy }), 'times');
   judgePossession(notes, parsed, parsed.key, 'DPOP-2');
   const combined = attestation !== undefined && !besidePop;
   if (combined && revision.combined === 'absent') notes.refuse('DPOP-7', 'this revision has no DPoP combined mode');
