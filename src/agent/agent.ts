@@ -178,7 +178,27 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const { identities, attestations, servers, proofs, artifacts } = parts;
   const authenticator = openClientAuth(parts);
   const budget = openHeaderBudget(options.headerBudget ?? DEFAULT_HEADER_BUDGET, warnings);
-  const middleware = openMiddleware({ parts, budget, warnings, now });
+  const attested = openMiddleware({ parts, budget, warnings, now });
+  let fetchKnown = false;
+  const middleware: Agent['middleware'] = (next) => {
+    const fetchThrough = attested(next);
+    return (input, init) => {
+      fetchKnown = true;
+      return fetchThrough(input, init);
+    };
+  };
+
+  /** An MCP client reads metadata before it authenticates: if that did not come through our fetch, nothing will. */
+  function warnOfUnusedFetch(): void {
+    if (fetchKnown) return;
+    fetchKnown = true; // once is enough
+    warnings.emit({
+      code: 'fetch_unused',
+      message:
+        'no request has come through agent.fetch: give the transport `fetch: agent.fetch` as well, or challenges are not ' +
+        'answered and tokens that are bound to a key are refused',
+    });
+  }
 
   const session: DpopSession = {
     async buildProof({ htm, htu, accessToken, nonce }) {
@@ -228,6 +248,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
           },
         );
       }
+      warnOfUnusedFetch();
       await authenticator.authenticate(headers, params, issuer, undefined, url);
     },
     clientAuth: async (as, client, body, headers) => {

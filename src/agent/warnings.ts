@@ -7,6 +7,8 @@ export type AgentWarningCode =
   | 'header_budget'
   /** A server answered 431 (IMPL-3). */
   | 'header_refused'
+  /** An MCP client authenticates through the agent, but its requests do not go through the agent's fetch. */
+  | 'fetch_unused'
   /** An attestation could not be renewed ahead of time; the old one is still good. */
   | 'renewal_failed'
   /** The state file was unreadable and has been set aside, or could not be written. */

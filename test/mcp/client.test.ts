@@ -190,3 +190,26 @@ describe('withAttestation', () => {
     expect(await provider.clientInformation()).toEqual({ client_id: 'own' });
   });
 });
+
+describe('a transport without the agent’s fetch', () => {
+  const connect = async (withFetch: boolean) => {
+    const as = await startAs({ method: 'attest_jwt_client_auth', requireNonce: false });
+    const mcp = await startMcp(as, 'client');
+    const { agent } = await newAgent({ method: 'attestation_pop_jwt' });
+    const codes: string[] = [];
+    agent.onWarning(({ code }) => codes.push(code));
+    const transport = new TransportV2(mcp.url, {
+      authProvider: attestedProvider(agent),
+      ...(withFetch && { fetch: agent.fetch }),
+    });
+    const client = new ClientV2({ name: 'test', version: '1.0.0' });
+    onTestFinished(() => client.close());
+    await client.connect(transport).catch(() => undefined);
+    return codes;
+  };
+
+  test('is warned of, once', async () => {
+    expect(await connect(false)).toEqual(['fetch_unused']);
+    expect(await connect(true)).toEqual([]);
+  });
+});
