@@ -3,9 +3,9 @@
  * rotated key, or a scope that is asked for in another way, would break every refresh.
  */
 
-import { decodeBase64url, fromUtf8 } from '../core/bytes.ts';
 import type { JsonObject } from '../core/json.ts';
-import { isJsonObject, parseJsonObject } from '../core/json.ts';
+import { isJsonObject } from '../core/json.ts';
+import { parseSegment } from '../core/jwt.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
 import type { Artifact, StateStore } from './state.ts';
 
@@ -96,8 +96,6 @@ function schemeOf(tokenType: unknown): 'Bearer' | 'DPoP' {
 
 /** `cnf.jkt` of an access token that is a JWT (RFC 9449 §6.1). Unverified: it only helps to find our own key. */
 function confirmedKey(token: string): string | undefined {
-  const bytes = decodeBase64url(token.split('.')[1] ?? '');
-  const text = bytes === undefined ? undefined : fromUtf8(bytes);
-  const cnf = text === undefined ? undefined : parseJsonObject(text)?.cnf;
+  const cnf = parseSegment(token.split('.')[1] ?? '')?.cnf;
   return isJsonObject(cnf) && typeof cnf.jkt === 'string' ? cnf.jkt : undefined;
 }

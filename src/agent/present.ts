@@ -1,7 +1,6 @@
 /** Puts an identity's attestation and fresh proofs on a request. */
-import { decodeBase64url, fromUtf8 } from '../core/bytes.ts';
 import { ATTESTATION_HEADER, DPOP_HEADER, POP_HEADER } from '../core/headers.ts';
-import { parseJsonObject } from '../core/json.ts';
+import { parseSegment } from '../core/jwt.ts';
 import type { PopMethod, ServerNeeds } from '../core/metadata.ts';
 import { AttestedError } from '../errors.ts';
 import type { Attestations } from './attestations.ts';
@@ -65,8 +64,7 @@ export async function present(
 
 function assertAccepted(attestation: string, { attestationAlgorithms }: ServerNeeds): void {
   if (attestationAlgorithms === undefined) return;
-  const bytes = decodeBase64url(attestation.slice(0, attestation.indexOf('.')));
-  const alg = parseJsonObject((bytes && fromUtf8(bytes)) ?? '')?.alg;
+  const alg = parseSegment(attestation.slice(0, attestation.indexOf('.')))?.alg;
   if (typeof alg !== 'string' || attestationAlgorithms.includes(alg)) return;
   throw new AttestedError('server_unsupported', `the server does not accept attestations signed with ${alg}`, {
     rule: 'META-4',

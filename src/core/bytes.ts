@@ -140,13 +140,3 @@ function sextets(text: string, from: number, count: number): number {
 
 /** The alphabet's character for zero. */
 const ZERO = 'A'.charCodeAt(0);
-
-export function concatBytes(...parts: Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
-  return bytes;
-}

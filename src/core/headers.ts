@@ -38,8 +38,8 @@ const WANTED: Readonly<Record<number, { name: string; field: keyof AttestationFi
 /**
  * Reads the fields that concern client attestation; each may be there once at most.
  *
- * @throws AttestedError `invalid_argument` for what is no headers at all, `invalid_client_attestation` (VER-1, ATT-9, POP-8) or `invalid_dpop_proof` (RFC 9449 §4.3 step 1)
- *   when a field is empty, repeated or comma-joined
+ * @throws AttestedError `invalid_client_attestation` (VER-1, ATT-9, POP-8) or `invalid_dpop_proof` (RFC 9449 §4.3 step 1)
+ *   when a field is empty, repeated or comma-joined; `invalid_argument` for what is no headers at all
  */
 export function readAttestationFields(headers: HeadersInput): AttestationFields {
   if (typeof headers !== 'object' || headers === null) throw notHeaders();

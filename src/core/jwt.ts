@@ -77,7 +77,8 @@ export function parseJoseHeader(segment: string, kind: TokenKind): JoseHeader {
   return header as JoseHeader;
 }
 
-function parseSegment(segment: string): JsonObject | undefined {
+/** A part of a token as the JSON object that it holds; undefined when it is malformed. */
+export function parseSegment(segment: string): JsonObject | undefined {
   const text = decodeTextBase64url(segment);
   return text === undefined ? undefined : parseJsonObject(text);
 }

@@ -5,6 +5,7 @@ import { readPublicJwk } from '../core/jwk.ts';
 import { wireAnswer } from '../core/oauth-errors.ts';
 import { checkPopTimes } from '../core/pop.ts';
 import { AttestedError } from '../errors.ts';
+import { INSTANCE_CLAIM } from '../mcp/access-tokens.ts';
 import { thumbprintOf } from '../platform/crypto.ts';
 import { resolvePolicy } from '../verifier/policy.ts';
 import { createVerifier, type VerifierOptions } from '../verifier/verifier.ts';
@@ -106,9 +107,6 @@ export function attestClientAuth(options: AttestClientAuthOptions): AttestClient
       }),
   };
 }
-
-/** The claim of an access token that names the client instance it was issued to; `attested/mcp` looks for it. */
-export const INSTANCE_CLAIM = 'client_instance_jkt';
 
 /**
  * For oidc-provider's `extraTokenClaims`: ties access tokens to the client instance they are issued to, also those that are

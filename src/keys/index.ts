@@ -10,6 +10,7 @@ export type { SignatureAlgorithm } from '../core/algorithms.ts';
 export type { JsonWebKey, Signer } from '../core/signer.ts';
 export type { KeyStorage } from '../core/storage.ts';
 export { AttestedError, type ErrorCode } from '../errors.ts';
+export { macSignerOf as macSigner } from '../platform/crypto.ts';
 export { defaultDirectory } from './directories.ts';
 export type { OpenKeysOptions } from './options.ts';
 export type { KeyInfo, KeyProvider } from './provider.ts';

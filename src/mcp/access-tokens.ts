@@ -5,6 +5,9 @@ import { isJsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import { assertSafeUrl, type FetchLike, fetchText } from '../platform/http.ts';
 
+/** The claim by which an AS of ours ties an access token to a client instance; its value is the key's thumbprint. */
+export const INSTANCE_CLAIM = 'client_instance_jkt';
+
 /** A valid access token. A superset of the MCP SDKs' `AuthInfo` (v1 and v2). */
 export interface AccessToken {
   token: string;
@@ -58,7 +61,7 @@ const KEY_SET_FAULTS = new Set(['ERR_JOSE_GENERIC', 'ERR_JWKS_TIMEOUT', 'ERR_JWK
  *   `temporarily_unavailable` when the keys cannot be fetched
  */
 export function jwtAccessTokens(options: JwtAccessTokenOptions): VerifyAccessToken {
-  const { issuer, audience, instanceClaim = 'client_instance_jkt', fetch, timeout, now = Date.now } = options;
+  const { issuer, audience, instanceClaim = INSTANCE_CLAIM, fetch, timeout, now = Date.now } = options;
   if (!URL.canParse(audience)) {
     throw new AttestedError('invalid_argument', 'the audience must be a resource identifier, a URL (RFC 9728 §1.2)');
   }

@@ -148,7 +148,10 @@ export function generatePrivateKey(alg: SignatureAlgorithm): KeyObject {
   }
 }
 
-/** HMAC-based signer for MAC-protected attestations (ATT-7). */
+/**
+ * A signer of MAC-protected attestations (ATT-7), for `createAttestation` where attester and server are one party.
+ * @throws AttestedError `invalid_argument` for a secret shorter than the hash
+ */
 export function macSignerOf(secret: Uint8Array, alg: 'HS256' | 'HS384' | 'HS512', kid?: string): Signer {
   const key = importMacKey(secret, alg);
   return {

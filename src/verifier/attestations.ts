@@ -30,7 +30,7 @@ export interface AttestationRules {
   profile: Profile;
   status: StatusChecker;
   parseHeader: (segment: string, kind: TokenKind) => JoseHeader;
-  /** Attestations remembered at most; each costs about 8 kB. */
+  /** Attestations remembered at most; each costs about 12 kB. */
   maxRemembered: number;
 }
 
@@ -84,14 +84,14 @@ export function attestationVerifier(
       } catch (error) {
         // a source that cannot be reached, or finds fault with the header, must not keep out what another one vouches for
         if (!(error instanceof AttestedError)) throw error;
-        if (failure?.code !== 'temporarily_unavailable') failure = error;
+        failure = worse(failure, error);
         continue;
       }
       for (const candidate of candidates) {
         if (!verifySignature(parsed.header.alg, candidate.key, parsed.signingInput, parsed.signature)) continue;
         if (isEntitled(candidate, parsed.clientId)) return candidate;
         // another source may know the same key as speaking for this client
-        failure = notEntitled();
+        failure = worse(failure, notEntitled());
       }
     }
     if (failure !== undefined) throw failure;
@@ -147,6 +147,11 @@ export function attestationVerifier(
     const verdict = checkStatus(attestation, now);
     return { attestation, status: verdict instanceof Promise ? await verdict : verdict };
   };
+}
+
+/** Of two reasons the outage counts: the source that could not be asked may be the one that knows. */
+function worse(before: AttestedError | undefined, error: AttestedError): AttestedError {
+  return before?.code === 'temporarily_unavailable' ? before : error;
 }
 
 function freeze(value: unknown): void {

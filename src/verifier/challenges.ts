@@ -34,8 +34,9 @@ const MAX_REMEMBERED = 10_000;
  * Self-contained challenges: time and randomness inside, authenticated by HMAC-SHA-256, bound to audience and purpose. Any
  * node that has the key can check them and nothing is stored. They prove freshness; replay is the `jti` memory's part.
  *
- * @param options.keys secrets of 32 bytes or more (a string counts as its UTF-8 bytes). The first makes new challenges, all are accepted, so that keys
- *   can roll over: add the new one last, then move it first, then drop the old one. Default: a random key of this process
+ * @param options.keys secrets of 32 bytes or more (a string counts as its UTF-8 bytes). The first makes new challenges, all
+ *   are accepted, so that keys can roll over: add the new one last, then move it first, then drop the old one. Default: a
+ *   random key of this process
  * @param options.ttl seconds for which a challenge is good. Default 300
  * @throws AttestedError `invalid_argument` for a short key, or a ttl that is no number over zero
  */

@@ -46,7 +46,7 @@ export interface VerifierOptions {
   status?: StatusOptions;
   /** URL of this RS's metadata document, for `WWW-Authenticate` (RFC 9728 §5.1). */
   resourceMetadata?: string;
-  /** Verified attestations kept in memory at most, about 11 kB each, most of it OpenSSL's. Default 25,000. */
+  /** Verified attestations kept in memory at most, about 12 kB each, most of it OpenSSL's. Default 25,000. */
   maxRemembered?: number;
   /** Milliseconds since the epoch. Default `Date.now`. */
   now?: () => number;

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  concatBytes,
   decodeBase64url,
   decodeTextBase64url,
   encodeBase64url,
@@ -114,10 +113,5 @@ describe('UTF-8', () => {
     for (const hex of bad) expect(fromUtf8(Buffer.from(hex, 'hex')), hex).toBeUndefined();
     expect(fromUtf8(Buffer.from('efbbbf41', 'hex'))).toBe('\uFEFFA');
     fc.assert(fc.property(fc.string({ unit: 'grapheme' }), (text) => fromUtf8(utf8(text)) === text));
-  });
-
-  it('joins byte strings', () => {
-    expect(concatBytes()).toEqual(new Uint8Array());
-    expect(concatBytes(utf8('a'), new Uint8Array(), utf8('bc'))).toEqual(utf8('abc'));
   });
 });

@@ -1,7 +1,7 @@
 /** Looking into a token without judging it, and without showing what must not be shown. */
-import { decodeBase64url, fromUtf8 } from '../../core/bytes.ts';
-import { isJsonObject, type JsonObject, type JsonValue, parseJsonObject } from '../../core/json.ts';
+import { isJsonObject, type JsonObject, type JsonValue } from '../../core/json.ts';
 import { PRIVATE_MEMBERS } from '../../core/jwk.ts';
+import { parseSegment } from '../../core/jwt.ts';
 
 export interface Decoded {
   header: JsonObject | undefined;
@@ -12,13 +12,7 @@ export interface Decoded {
 export function decodeToken(text: string): Decoded {
   const parts = text.split('.', 4);
   if (parts.length !== 3) return { header: undefined, payload: undefined };
-  return { header: decodePart(parts[0] as string), payload: decodePart(parts[1] as string) };
-}
-
-function decodePart(part: string): JsonObject | undefined {
-  const bytes = decodeBase64url(part);
-  const json = bytes === undefined ? undefined : fromUtf8(bytes);
-  return json === undefined ? undefined : parseJsonObject(json);
+  return { header: parseSegment(parts[0] as string), payload: parseSegment(parts[1] as string) };
 }
 
 /** The same value with the private members of every key in it blacked out. */

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { macSignerOf } from '../../../src/platform/crypto.ts';
-import { jwks, mac } from '../../../src/verifier/index.ts';
+import { macSigner } from '../../../src/keys/index.ts';
+import { AttestedError, jwks, mac } from '../../../src/verifier/index.ts';
 import { expectRefusal } from '../../support/errors.ts';
 import { newRsaJwk, rocaModulus, rsaJwk } from '../../support/keys.ts';
 import { newSigner } from '../../support/tokens.ts';
@@ -49,6 +49,22 @@ describe('keys exchanged beforehand', () => {
     await expectRefused(createWorld({ attester, trust: [other] }), await world.sent(), untrusted);
   });
 
+  it('VER-3: an outage is told apart from a refusal, wherever the source that is down stands', async () => {
+    const down = {
+      find: () => {
+        throw new AttestedError('temporarily_unavailable', 'down');
+      },
+    };
+    const notForUs = jwks({ keys: [attester.publicJwk], clients: ['https://other.example'] });
+    for (const trust of [
+      [down, notForUs],
+      [notForUs, down],
+    ]) {
+      const world = createWorld({ attester, trust });
+      await expectRefusal(() => world.sent().then(world.verify), { code: 'temporarily_unavailable' });
+    }
+  });
+
   it('IMPL-5: several keys of one name are tried', async () => {
     const keys = [newSigner().publicJwk, newSigner().publicJwk, attester.publicJwk].map((key) => ({
       ...key,
@@ -73,7 +89,7 @@ describe('MAC', () => {
   const secret = randomBytes(64);
   const macWorld = (options: WorldOptions = {}) =>
     createWorld({
-      attester: macSignerOf(secret, 'HS256', 'shared'),
+      attester: macSigner(secret, 'HS256', 'shared'),
       trust: mac({ keys: [{ secret, kid: 'shared' }] }),
       ...options,
     });
@@ -81,10 +97,10 @@ describe('MAC', () => {
   it('ATT-7: a MAC-protected attestation is accepted where a secret is configured', async () => {
     for (const alg of ['HS256', 'HS384', 'HS512'] as const) {
       const trust = mac({ keys: [{ secret: secret.toString('base64url'), alg }] });
-      const world = createWorld({ attester: macSignerOf(secret, alg), trust });
+      const world = createWorld({ attester: macSigner(secret, alg), trust });
       await expect(world.verify(await world.sent())).resolves.toMatchObject({ clientId: CLIENT_ID, attester: 'mac' });
       const jwk = createWorld({
-        attester: macSignerOf(secret, alg, 'shared'),
+        attester: macSigner(secret, alg, 'shared'),
         trust: mac({ keys: [{ kty: 'oct', k: secret.toString('base64url'), alg, kid: 'shared' }] }),
       });
       await expect(jwk.verify(await jwk.sent())).resolves.toMatchObject({ clientId: CLIENT_ID });
@@ -126,7 +142,7 @@ describe('MAC', () => {
 
   it('POP-1: a PoP is never a MAC, also where attestations may be', async () => {
     const world = macWorld();
-    const pop = await world.pop({ header: { alg: 'HS256' }, signer: macSignerOf(secret, 'HS256') });
+    const pop = await world.pop({ header: { alg: 'HS256' }, signer: macSigner(secret, 'HS256') });
     await expectRefused(world, await world.sent({ pop }), { code: 'invalid_client_attestation', rule: 'POP-1' });
     expect(world.verifier.metadata().client_attestation_pop_signing_alg_values_supported).not.toContain('HS256');
   });
