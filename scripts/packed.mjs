@@ -10,7 +10,7 @@ const tool = (name) => join(root, 'node_modules', '.bin', name);
 const npm = (args, cwd) =>
   execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 const allowed =
-  /^(dist\/.+\.(js|d\.ts|js\.map)|native\/.+|package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md)$/;
+  /^(dist\/.+\.(js|d\.ts|js\.map)|package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md)$/;
 
 function pack(folder) {
   const answer = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root));

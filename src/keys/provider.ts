@@ -2,12 +2,26 @@
 import type { SignatureAlgorithm } from '../core/algorithms.ts';
 import type { Signer } from '../core/signer.ts';
 import type { KeyStorage } from '../core/storage.ts';
+import type { TpmDevice } from '../tpm2/device.ts';
 
 export interface KeyInfo {
   label: string;
   alg: SignatureAlgorithm;
   /** RFC 7638 SHA-256 thumbprint, base64url. */
   thumbprint: string;
+}
+
+/**
+ * Small secrets that must not lie in a plain file, such as refresh tokens: as well protected as the provider's software-side
+ * state can be. They are read back as they were written, by any process that opens the same place.
+ */
+export interface SecretStore {
+  /** Undefined when there is none. @throws AttestedError `key_store_*` when it cannot be read */
+  get(name: string): Promise<Uint8Array | undefined>;
+  /** Keeps a secret of at most 65536 bytes under a name of 1 to 256 printable ASCII characters, in place of an older one. */
+  set(name: string, secret: Uint8Array): Promise<void>;
+  /** False when there was none. */
+  delete(name: string): Promise<boolean>;
 }
 
 export interface KeyProvider {
@@ -18,6 +32,9 @@ export interface KeyProvider {
   readonly why: string;
   /** Where the provider keeps its state. Absent: keys live in memory and end with the process. */
   readonly directory?: string;
+  /** The TPM, where the keys are in one: what proves that they are. */
+  readonly tpm?: TpmDevice;
+  readonly secrets: SecretStore;
 
   /**
    * The key of this label, made now if there is none: however many callers and processes ask at once, they get one key.

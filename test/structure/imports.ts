@@ -10,23 +10,24 @@ export interface SourceFile {
   text: string;
 }
 
+const below: readonly string[] = ['errors.ts', 'core', 'platform', 'tpm2'];
+
 /** Each folder of src/ (or file directly in it), and what it may import besides itself. */
 const layers: Record<string, readonly string[]> = {
   'errors.ts': [],
   core: ['errors.ts'],
   'index.ts': ['errors.ts', 'core', 'platform'],
   platform: ['errors.ts', 'core'],
-  evidence: ['errors.ts', 'core', 'platform'],
-  keys: ['errors.ts', 'core', 'platform'],
+  native: ['errors.ts', 'core', 'platform'],
+  tpm2: ['errors.ts', 'core', 'platform'],
+  evidence: ['errors.ts', 'core', 'platform', 'tpm2'],
+  keys: ['errors.ts', 'core', 'platform', 'tpm2', 'native'],
   verifier: ['errors.ts', 'core', 'platform'],
-  attester: ['errors.ts', 'core', 'platform', 'evidence'],
-  agent: ['errors.ts', 'core', 'platform', 'evidence', 'keys'],
-  mcp: ['errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent'],
-  integrations: ['errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp'],
-  cli: [
-    ...['index.ts', 'errors.ts', 'core', 'platform', 'evidence', 'keys', 'verifier', 'attester', 'agent'],
-    ...['mcp', 'integrations'],
-  ],
+  attester: [...below, 'evidence'],
+  agent: [...below, 'evidence', 'keys'],
+  mcp: [...below, 'evidence', 'keys', 'verifier', 'attester', 'agent'],
+  integrations: [...below, 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp'],
+  cli: ['index.ts', ...below, 'native', 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp', 'integrations'],
 };
 
 /** The protocol core runs anywhere: no node: module and no npm package. */
