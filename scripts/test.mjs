@@ -6,13 +6,34 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build, env, fail, prepare, runNode, say } from './prepare.mjs';
 
-// A part is there when one of its commands is; otherwise the first package this Debian knows is installed.
+// A part is there when each of its needs is: one of `commands` can be run, or one of `libraries` loaded. Otherwise the first
+// of `packages` that this Debian knows is installed (their names differ from release to release).
 const parts = [
-  { name: 'redis', commands: ['valkey-server', 'redis-server'], packages: ['valkey-server', 'redis-server'] },
+  {
+    name: 'redis',
+    needs: [{ commands: ['valkey-server', 'redis-server'], packages: ['valkey-server', 'redis-server'] }],
+  },
+  {
+    name: 'tpm',
+    needs: [
+      { commands: ['swtpm'], packages: ['swtpm'] },
+      { commands: ['swtpm_setup'], packages: ['swtpm-tools'] },
+      { commands: ['tpm2_createprimary'], packages: ['tpm2-tools'] },
+      { libraries: ['libtss2-esys.so.0'], packages: ['libtss2-esys-3.0.2-0t64', 'libtss2-esys-3.0.2-0'] },
+      { libraries: ['libtss2-mu.so.0'], packages: ['libtss2-mu-4.0.1-0t64', 'libtss2-mu-4.0.1-0', 'libtss2-mu0'] },
+      { libraries: ['libtss2-rc.so.0'], packages: ['libtss2-rc0t64', 'libtss2-rc0'] },
+      { libraries: ['libtss2-tctildr.so.0'], packages: ['libtss2-tctildr0t64', 'libtss2-tctildr0'] },
+      { libraries: ['libtss2-tcti-swtpm.so.0'], packages: ['libtss2-tcti-swtpm0t64', 'libtss2-tcti-swtpm0'] },
+      { libraries: ['libtss2-tcti-device.so.0'], packages: ['libtss2-tcti-device0t64', 'libtss2-tcti-device0'] },
+    ],
+  },
 ];
 
 const has = (command) => spawnSync('sh', ['-c', 'command -v "$1"', 'sh', command]).status === 0;
-const isPresent = (part) => part.commands.some(has);
+const loadable = () => spawnSync('sh', ['-c', 'PATH=$PATH:/sbin:/usr/sbin ldconfig -p']).stdout.toString();
+const isMet = ({ commands = [], libraries = [] }) =>
+  commands.some(has) || libraries.some((name) => loadable().includes(`\t${name} `));
+const isPresent = (part) => part.needs.every(isMet);
 
 /** How to run a command as root, or undefined where that would ask for a password. */
 function asRoot() {
@@ -32,20 +53,27 @@ if [ ! -e $policy ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-for package in "$@"; do
-  if apt-cache show "$package" > /dev/null 2>&1; then
-    apt-get install -y -qq --no-install-recommends "$package"
-    exit
-  fi
+packages=
+for alternatives in "$@"; do
+  for package in $alternatives; do
+    if apt-cache show "$package" > /dev/null 2>&1; then
+      packages="$packages $package"
+      break
+    fi
+  done
 done
-exit 1`;
+apt-get install -y -qq --no-install-recommends $packages`;
 
 function installParts() {
-  const root = asRoot();
-  for (const part of parts.filter((part) => !isPresent(part))) {
-    if (!root) continue;
-    say(`installing ${part.name} (apt: ${part.packages.join(' or ')}; its service is not started)`);
-    const [command, ...args] = [...root, 'sh', '-c', install, 'sh', ...part.packages];
+  const wanted = parts.filter((part) => !isPresent(part));
+  const root = wanted.length > 0 ? asRoot() : undefined;
+  if (root) {
+    const needs = wanted.flatMap((part) => part.needs.filter((need) => !isMet(need)));
+    const packages = needs.map((need) => need.packages.join(' '));
+    say(
+      `installing ${wanted.map((part) => part.name).join(', ')} (apt: ${packages.join(', ')}; no service is started)`,
+    );
+    const [command, ...args] = [...root, 'sh', '-c', install, 'sh', ...packages];
     spawnSync(command, args, { stdio: ['ignore', 'ignore', 2] });
   }
   const missing = parts.filter((part) => !isPresent(part)).map((part) => part.name);
