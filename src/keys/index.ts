@@ -13,7 +13,7 @@ export { AttestedError, type ErrorCode } from '../errors.ts';
 export { macSignerOf as macSigner } from '../platform/crypto.ts';
 export { defaultDirectory } from './directories.ts';
 export type { OpenKeysOptions } from './options.ts';
-export type { KeyInfo, KeyProvider } from './provider.ts';
+export type { KeyInfo, KeyProvider, SecretStore } from './provider.ts';
 export { generateSigner, importSigner } from './signers.ts';
 
 /** A place for keys; `auto` takes the best that this machine has. */

@@ -3,11 +3,26 @@ import { algorithmRow, type SignatureAlgorithm, signatureAlgorithms } from '../c
 import { AttestedError } from '../errors.ts';
 
 const LABEL = /^[\x20-\x7e]{1,256}$/;
+export const MAX_SECRET = 65_536;
 
 /** @throws AttestedError `invalid_argument` unless the label is 1 to 256 printable ASCII characters */
 export function assertLabel(label: unknown): asserts label is string {
   if (typeof label !== 'string' || !LABEL.test(label)) {
     throw new AttestedError('invalid_argument', 'a key label is 1 to 256 printable ASCII characters');
+  }
+}
+
+/** @throws AttestedError `invalid_argument` unless the name of a secret is 1 to 256 printable ASCII characters */
+export function assertSecretName(name: unknown): asserts name is string {
+  if (typeof name !== 'string' || !LABEL.test(name)) {
+    throw new AttestedError('invalid_argument', 'the name of a secret is 1 to 256 printable ASCII characters');
+  }
+}
+
+/** @throws AttestedError `invalid_argument` unless the secret is at most 65536 bytes */
+export function assertSecret(secret: unknown): asserts secret is Uint8Array {
+  if (!(secret instanceof Uint8Array) || secret.length > MAX_SECRET) {
+    throw new AttestedError('invalid_argument', `a secret is a Uint8Array of at most ${MAX_SECRET} bytes`);
   }
 }
 

@@ -1,5 +1,7 @@
 /** What every key backend must do. A backend's test file calls this with a way to open it. */
-import { createPublicKey, verify } from 'node:crypto';
+import { createHash, createPublicKey, verify } from 'node:crypto';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { inspect } from 'node:util';
 import type { KeyProvider, SignatureAlgorithm, Signer } from 'attested/keys';
 import { calculateJwkThumbprint, compactVerify, importJWK } from 'jose';
@@ -224,6 +226,147 @@ export function describeKeyProvider(
       const third = await reopen();
       expect(await third.getKey('key for ES256')).toBeUndefined();
       await third.close();
+    });
+
+    describe('secrets', () => {
+      const secret = Buffer.from('a refresh token, say');
+
+      test('are kept under a name, replaced, and gone once deleted', async () => {
+        const { secrets } = keys;
+        expect(await secrets.get('a secret')).toBeUndefined();
+        expect(await secrets.delete('a secret')).toBe(false);
+        await secrets.set('a secret', secret);
+        await secrets.set('another', Buffer.from('of another kind'));
+        expect(Buffer.from((await secrets.get('a secret'))!)).toEqual(secret);
+        await secrets.set('a secret', Buffer.from('newer'));
+        expect(Buffer.from((await secrets.get('a secret'))!).toString()).toBe('newer');
+        expect(await secrets.delete('a secret')).toBe(true);
+        expect(await secrets.delete('a secret')).toBe(false);
+        expect(await secrets.get('a secret')).toBeUndefined();
+        expect(Buffer.from((await secrets.get('another'))!).toString()).toBe('of another kind');
+      });
+
+      test('are what they were when they were set, whatever callers do to their bytes', async () => {
+        const mine = Buffer.from(secret);
+        const setting = keys.secrets.set('a secret', mine);
+        mine.fill(0);
+        await setting;
+        const theirs = await keys.secrets.get('a secret');
+        theirs!.fill(0);
+        expect(Buffer.from((await keys.secrets.get('a secret'))!)).toEqual(secret);
+      });
+
+      test('may be empty, any bytes, and 65536 of them, but not one more', async () => {
+        const { secrets } = keys;
+        const refused = { code: 'invalid_argument' };
+        const bytes = Uint8Array.from({ length: 65_536 }, (_, i) => (i * 7) % 256);
+        for (const value of [new Uint8Array(), Buffer.from([0, 255, 10, 0]), bytes]) {
+          await secrets.set('a secret', value);
+          expect(Buffer.from((await secrets.get('a secret'))!).equals(value)).toBe(true);
+        }
+        await expect(secrets.set('a secret', new Uint8Array(65_537))).rejects.toMatchObject(refused);
+        await expect(secrets.set('a secret', 'text' as never)).rejects.toMatchObject(refused);
+        expect(await secrets.get('a secret')).toHaveLength(65_536);
+      });
+
+      test.each([
+        '../../escape',
+        'a/b',
+        'C:\\Windows',
+        'con',
+        '__proto__',
+        'https://server.example/mcp?a=b#c',
+        ' ',
+        'x'.repeat(256),
+      ])('take the name %j as a name and nothing more', async (name) => {
+        await keys.secrets.set(name, secret);
+        expect(Buffer.from((await keys.secrets.get(name))!)).toEqual(secret);
+        expect(await keys.secrets.get(`${name.slice(1)}!`)).toBeUndefined();
+        expect(await keys.listKeys()).toEqual([]);
+        expect(await keys.secrets.delete(name)).toBe(true);
+      });
+
+      test.each([
+        ['empty', ''],
+        ['257 characters', 'x'.repeat(257)],
+        ['a line end', 'a\n'],
+        ['NUL', 'a\0b'],
+        ['a letter with an accent', 'clé'],
+        ['a number', 7],
+        ['undefined', undefined],
+      ])('refuse a name: %s', async (_what, name) => {
+        const refused = { code: 'invalid_argument' };
+        await expect(keys.secrets.set(name as string, secret)).rejects.toMatchObject(refused);
+        await expect(keys.secrets.get(name as string)).rejects.toMatchObject(refused);
+        await expect(keys.secrets.delete(name as string)).rejects.toMatchObject(refused);
+      });
+
+      test('and keys of the same name do not touch each other', async () => {
+        const signer = await keys.createKey({ label: 'a name' });
+        await keys.secrets.set('a name', secret);
+        expect(await keys.listKeys()).toHaveLength(1);
+        expect(await keys.deleteKey('a name')).toBe(true);
+        expect(Buffer.from((await keys.secrets.get('a name'))!)).toEqual(secret);
+        const successor = await keys.createKey({ label: 'a name' });
+        expect(successor.thumbprint).not.toBe(signer.thumbprint);
+        expect(await keys.secrets.delete('a name')).toBe(true);
+        expect((await keys.getKey('a name'))?.thumbprint).toBe(successor.thumbprint);
+      });
+
+      test('of many who write at once, the last stays whole', async () => {
+        await Promise.all(Array.from({ length: 10 }, (_, i) => keys.secrets.set('a secret', Buffer.alloc(5000, i))));
+        expect(Buffer.from((await keys.secrets.get('a secret'))!).equals(Buffer.alloc(5000, 9))).toBe(true);
+      });
+
+      test('are not seen by inspection', async () => {
+        await keys.secrets.set('its name', secret);
+        await keys.secrets.get('its name');
+        const shown = inspect(keys, { depth: Infinity, showHidden: true, getters: true }) + JSON.stringify(keys);
+        expect(shown).not.toMatch(/refresh token/);
+        expect(shown).not.toMatch(/KeyObject|its name/);
+      });
+
+      test('are not to be had after close', async () => {
+        await keys.secrets.set('a secret', secret);
+        await keys.close();
+        const refused = { code: 'key_store_unavailable' };
+        await expect(keys.secrets.get('a secret')).rejects.toMatchObject(refused);
+        await expect(keys.secrets.set('a secret', secret)).rejects.toMatchObject(refused);
+        await expect(keys.secrets.delete('a secret')).rejects.toMatchObject(refused);
+      });
+
+      test('outlive the provider, and are seen by another of the same place', async () => {
+        if (opened.reopen === undefined) return expect(keys.directory).toBeUndefined();
+        const other = await opened.reopen();
+        await keys.secrets.set('a secret', secret);
+        expect(Buffer.from((await other.secrets.get('a secret'))!)).toEqual(secret);
+        await other.secrets.set('a secret', Buffer.from('of the other'));
+        expect(Buffer.from((await keys.secrets.get('a secret'))!).toString()).toBe('of the other');
+        await Promise.all([keys.close(), other.close()]);
+
+        const again = await opened.reopen();
+        expect(Buffer.from((await again.secrets.get('a secret'))!).toString()).toBe('of the other');
+        await again.secrets.delete('a secret');
+        await again.close();
+      });
+
+      test('are nowhere in clear on the disk, nor are their names', async () => {
+        if (keys.directory === undefined) return expect(opened.reopen).toBeUndefined();
+        await keys.secrets.set('https://server.example', secret);
+        const files = (await readdir(keys.directory, { recursive: true, withFileTypes: true })).filter((file) =>
+          file.isFile(),
+        );
+        expect(files.filter(({ name }) => /^[0-9a-f]{64}\.secret\.json$/.test(name))).toHaveLength(1);
+        const hash = createHash('sha256').update('https://server.example').digest('hex');
+        for (const { parentPath, name } of files) {
+          const path = join(parentPath, name);
+          const content = await readFile(path);
+          expect(`${name} ${content}`).not.toMatch(
+            new RegExp(`server.example|${hash}|refresh|${secret.toString('base64').slice(0, 16)}`),
+          );
+          if (name.endsWith('.secret.json')) expect((await stat(path)).mode & 0o777).toBe(0o600);
+        }
+      });
     });
 
     test('two providers of one place agree on one key', async () => {

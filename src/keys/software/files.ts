@@ -1,18 +1,20 @@
 /** Keys in encrypted files, one file per key. */
 import type { KeyObject } from 'node:crypto';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Signer } from '../../core/signer.ts';
 import { AttestedError } from '../../errors.ts';
 import { generatePrivateKeyDer, signBytes } from '../../platform/crypto.ts';
-import { createPrivateFile, syncDirectory } from '../../platform/files.ts';
+import { createPrivateFile } from '../../platform/files.ts';
+import { fileWork, unavailable } from '../files/faults.ts';
+import { readPrivateFile, removePrivateFile } from '../files/guarded.ts';
+import { withDirectoryLock } from '../files/lock.ts';
 import { assertLabel, assertSameAlgorithm, assertSignatureAlgorithm } from '../labels.ts';
 import { createLanes } from '../lanes.ts';
 import { createLru } from '../lru.ts';
 import { MAX_LOADED_KEYS, type OpenKeysOptions } from '../options.ts';
 import type { KeyInfo, KeyProvider } from '../provider.ts';
-import { fileWork, unavailable } from './faults.ts';
-import { readPrivateFile } from './guarded.ts';
+import { fileSecrets } from '../secrets.ts';
 import type { Derivation } from './header.ts';
 import {
   isKeyFileName,
@@ -23,7 +25,6 @@ import {
   samePublicPart,
   sealKey,
 } from './key-file.ts';
-import { withDirectoryLock } from './lock.ts';
 import { type Machine, thisMachine } from './machine-secret.ts';
 import { openStore } from './store.ts';
 
@@ -160,10 +161,12 @@ export async function openFileKeys(
       return inLane(label, () =>
         locked(async () => {
           loaded.delete(label); // first: whatever happens now, signers have to ask the disk
-          return removeFile(pathOf(label));
+          return removePrivateFile(pathOf(label));
         }),
       );
     },
+
+    secrets: fileSecrets({ directory, key: async () => root, assertOpen }),
 
     async close() {
       closed = true;
@@ -171,19 +174,6 @@ export async function openFileKeys(
       loaded.clear();
     },
   };
-}
-
-async function removeFile(path: string): Promise<boolean> {
-  return fileWork(`delete ${path}`, async () => {
-    try {
-      await rm(path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-      throw error;
-    }
-    await syncDirectory(join(path, '..'));
-    return true;
-  });
 }
 
 const PROTECTION: Record<string, string> = {

@@ -6,9 +6,10 @@ import { createSecretKey, hkdfSync, type KeyObject, randomBytes, scrypt } from '
 import { encodeBase64url, utf8 } from '../../core/bytes.ts';
 import type { JsonObject } from '../../core/json.ts';
 import { equalInConstantTime, sha256Base64url } from '../../platform/crypto.ts';
+import { unavailable } from '../files/faults.ts';
+import { readJsonFile, writeJsonFile } from '../files/json-file.ts';
+import { deriveSubkey } from '../files/sealed.ts';
 import { isScryptLog2N } from '../options.ts';
-import { unavailable } from './faults.ts';
-import { readJsonFile, writeJsonFile } from './json-file.ts';
 import { MACHINE_SOURCES, type MachineSource } from './machine-secret.ts';
 
 const FORMAT = 'attested software key store';
@@ -46,11 +47,6 @@ export async function deriveRoot(derivation: Derivation, secret: Uint8Array): Pr
       ? await stretch(derivation, secret)
       : Buffer.from(hkdfSync('sha256', secret, derivation.salt, MACHINE_INFO, KEY_BYTES)),
   );
-}
-
-/** A key derived from the root for one purpose. */
-export function deriveSubkey(root: KeyObject, salt: Uint8Array, info: string): Uint8Array {
-  return new Uint8Array(hkdfSync('sha256', root, salt, info, KEY_BYTES));
 }
 
 export function isRootOf(header: StoreHeader, root: KeyObject): boolean {

@@ -4,21 +4,21 @@
  *
  * The public part is authentic only once the private part was opened; a listing on its own may show what was tampered with.
  */
-import { createCipheriv, createDecipheriv, createPrivateKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import type { SignatureAlgorithm } from '../../core/algorithms.ts';
 import { algorithmRow, keyFits, signatureAlgorithms } from '../../core/algorithms.ts';
-import { encodeBase64url, utf8 } from '../../core/bytes.ts';
+import { utf8 } from '../../core/bytes.ts';
 import { type PublicJwk, readPublicJwk, thumbprintInput } from '../../core/jwk.ts';
 import type { Signer } from '../../core/signer.ts';
 import { sha256, signerOf, thumbprintOf } from '../../platform/crypto.ts';
-import { corrupt } from './faults.ts';
-import { deriveSubkey } from './header.ts';
-import { type JsonReader, readJsonFile, writeJsonFile } from './json-file.ts';
+import { corrupt } from '../files/faults.ts';
+import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
+import { readSealedMembers, type Sealed, seal, sealedMembers, unseal } from '../files/sealed.ts';
 
 const FORMAT = 'attested software key';
 const VERSION = 1;
-const CIPHER = 'aes-256-gcm';
-const [SALT_BYTES, NONCE_BYTES, TAG_BYTES, MAX_DER] = [16, 12, 16, 16_384];
+const PURPOSE = 'attested software keys v1 key file';
+const MAX_DER = 16_384;
 const SUFFIX = '.key.json';
 const NAME = /^[0-9a-f]{64}\.key\.json$/;
 
@@ -31,10 +31,7 @@ export interface PublicPart {
 
 export interface KeyFile {
   public: PublicPart;
-  salt: Uint8Array;
-  nonce: Uint8Array;
-  ciphertext: Uint8Array;
-  tag: Uint8Array;
+  private: Sealed;
 }
 
 /** A hash, in hexadecimal: labels may look like paths, and some file systems ignore case. */
@@ -56,22 +53,13 @@ export function sealKey(label: string, alg: SignatureAlgorithm, der: Uint8Array,
     jwk: readPublicJwk(signer.publicJwk, 'invalid_argument'),
     thumbprint: signer.thumbprint,
   };
-  const [salt, nonce] = [randomBytes(SALT_BYTES), randomBytes(NONCE_BYTES)];
-  const cipher = createCipheriv(CIPHER, fileKey(root, salt), nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(additionalData(part));
-  const ciphertext = Buffer.concat([cipher.update(der), cipher.final()]);
+  const sealed = seal(root, PURPOSE, additionalData(part), der);
   der.fill(0);
   return writeJsonFile({
     format: FORMAT,
     version: VERSION,
     public: { ...part, jwk: { ...part.jwk } },
-    derivation: { name: 'hkdf-sha256', salt: encodeBase64url(salt) },
-    encryption: {
-      name: 'A256GCM',
-      nonce: encodeBase64url(nonce),
-      ciphertext: encodeBase64url(ciphertext),
-      tag: encodeBase64url(cipher.getAuthTag()),
-    },
+    ...sealedMembers(sealed),
   });
 }
 
@@ -80,26 +68,16 @@ export function parseKeyFile(path: string, name: string, content: Uint8Array): K
   const { json, reader } = readJsonFile(path, content);
   const file = reader.object(json, ['format', 'version', 'public', 'derivation', 'encryption']);
   if (file.format !== FORMAT || file.version !== VERSION) reader.refuse('is no key file of a known version');
-  const derivation = reader.object(file.derivation, ['name', 'salt']);
-  const encryption = reader.object(file.encryption, ['name', 'nonce', 'ciphertext', 'tag']);
-  if (derivation.name !== 'hkdf-sha256' || encryption.name !== 'A256GCM')
-    reader.refuse('is encrypted in an unknown way');
   return {
     public: parsePublicPart(file.public, name, reader),
-    salt: reader.bytes(derivation.salt, SALT_BYTES),
-    nonce: reader.bytes(encryption.nonce, NONCE_BYTES),
-    ciphertext: reader.bytes(encryption.ciphertext, 1, MAX_DER),
-    tag: reader.bytes(encryption.tag, TAG_BYTES),
+    private: readSealedMembers(file, reader, MAX_DER, 1),
   };
 }
 
 /** Decrypts the private key. @throws AttestedError `key_store_corrupt` */
 export function openKey(path: string, file: KeyFile, root: KeyObject): KeyObject {
   try {
-    const decipher = createDecipheriv(CIPHER, fileKey(root, file.salt), file.nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(additionalData(file.public));
-    decipher.setAuthTag(file.tag);
-    const der = Buffer.concat([decipher.update(file.ciphertext), decipher.final()]);
+    const der = unseal(root, PURPOSE, additionalData(file.public), file.private);
     const key = privateKeyOf(der);
     der.fill(0);
     const signer: Signer = signerOf(key, file.public.alg);
@@ -132,10 +110,6 @@ function publicJwkOf(value: unknown, reader: JsonReader): PublicJwk {
   } catch {
     return reader.refuse('is damaged'); // with the file's name
   }
-}
-
-function fileKey(root: KeyObject, salt: Uint8Array): Uint8Array {
-  return deriveSubkey(root, salt, 'attested software keys v1 key file');
 }
 
 function additionalData({ label, alg, jwk }: PublicPart): Uint8Array {

@@ -8,8 +8,8 @@ import { randomBytes } from 'node:crypto';
 import { dirname, relative } from 'node:path';
 import { createPrivateFile, makePrivateDirectory, readFileIfThere } from '../../platform/files.ts';
 import { machineSecretFile } from '../directories.ts';
-import { corrupt, fileWork, unavailable } from './faults.ts';
-import { readPrivateFile } from './guarded.ts';
+import { corrupt, fileWork, unavailable } from '../files/faults.ts';
+import { readPrivateFile } from '../files/guarded.ts';
 
 /** Where a machine secret came from; written into the store, so that the same source is asked again. */
 export const MACHINE_SOURCES = ['given', 'machine-id', 'secret-file'] as const;

@@ -4,9 +4,10 @@ import type { SignatureAlgorithm } from '../../core/algorithms.ts';
 import type { Signer } from '../../core/signer.ts';
 import { AttestedError } from '../../errors.ts';
 import { generatePrivateKey, signBytes, signerOf } from '../../platform/crypto.ts';
+import { unavailable } from '../files/faults.ts';
 import { assertLabel, assertSameAlgorithm, assertSignatureAlgorithm } from '../labels.ts';
 import type { KeyProvider } from '../provider.ts';
-import { unavailable } from './faults.ts';
+import { memorySecrets } from '../secrets.ts';
 
 interface HeldKey {
   alg: SignatureAlgorithm;
@@ -78,6 +79,8 @@ export function openMemoryKeys(): KeyProvider {
       assertLabel(label);
       return held.delete(label);
     },
+
+    secrets: memorySecrets(assertOpen),
 
     async close() {
       closed = true;

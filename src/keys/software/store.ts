@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { utf8 } from '../../core/bytes.ts';
 import { AttestedError } from '../../errors.ts';
 import { createPrivateFile } from '../../platform/files.ts';
+import { fileWork, unavailable, wrongSecret } from '../files/faults.ts';
+import { openPrivateDirectory, readPrivateFile, removeStaleTemporaries } from '../files/guarded.ts';
+import { withDirectoryLock } from '../files/lock.ts';
 import { type OpenKeysOptions, SCRYPT_LOG2N } from '../options.ts';
-import { fileWork, unavailable, wrongSecret } from './faults.ts';
-import { openPrivateDirectory, readPrivateFile, removeStaleTemporaries } from './guarded.ts';
+import { isSecretFileName } from '../secrets.ts';
 import {
   type Derivation,
   decodeHeader,
@@ -18,7 +20,6 @@ import {
   type StoreHeader,
 } from './header.ts';
 import { isKeyFileName } from './key-file.ts';
-import { withDirectoryLock } from './lock.ts';
 import { chooseMachineSecret, type Machine, type MachineSource, readMachineSecret } from './machine-secret.ts';
 
 /** Below the directory that the user names, which others of our files may share. */
@@ -68,11 +69,11 @@ async function openExisting(
 
 async function makeStore(directory: string, options: OpenKeysOptions, machine: Machine): Promise<OpenedStore> {
   const names = await fileWork(`list ${directory}`, () => readdir(directory));
-  if (names.some(isKeyFileName)) {
-    // a new header would have a new root key: none of these keys could ever be opened again
+  if (names.some((name) => isKeyFileName(name) || isSecretFileName(name))) {
+    // a new header would have a new root key: none of these files could ever be opened again
     throw new AttestedError(
       'key_store_corrupt',
-      `${join(directory, HEADER)} is missing, but there are keys beside it: restore it from a backup; nothing was written`,
+      `${join(directory, HEADER)} is missing, but there are keys or secrets beside it: restore it from a backup; nothing was written`,
     );
   }
   const { derivation, secret } = await newDerivation(directory, options, machine);

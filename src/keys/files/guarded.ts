@@ -6,7 +6,8 @@
  */
 import { constants, type Stats } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { syncDirectory } from '../../platform/files.ts';
 import { corrupt, fileWork, unavailable } from './faults.ts';
 
 const MAX_FILE = 64 * 1024;
@@ -40,10 +41,11 @@ export async function openPrivateDirectory(parent: string, name: string): Promis
 
 /**
  * Reads a small file of ours, once its owner and mode are seen to be right on the opened file itself.
+ * @param most its size in bytes
  * @returns undefined when there is none
  * @throws AttestedError `key_store_unavailable`, or `key_store_corrupt` when it is larger than any file of ours
  */
-export async function readPrivateFile(path: string): Promise<Uint8Array | undefined> {
+export async function readPrivateFile(path: string, most: number = MAX_FILE): Promise<Uint8Array | undefined> {
   return fileWork(`read ${path}`, async () => {
     const file = await openUnfollowed(path);
     if (file === undefined) return undefined;
@@ -51,7 +53,7 @@ export async function readPrivateFile(path: string): Promise<Uint8Array | undefi
       const found = await file.stat();
       if (!found.isFile()) throw unavailable(`${path} is not a regular file`);
       assertPrivate(found, path, '600');
-      const bytes = Buffer.alloc(MAX_FILE + 1);
+      const bytes = Buffer.alloc(most + 1);
       let size = 0;
       while (size < bytes.length) {
         const { bytesRead } = await file.read(bytes, size, bytes.length - size, size);
@@ -62,6 +64,20 @@ export async function readPrivateFile(path: string): Promise<Uint8Array | undefi
     } finally {
       await file.close();
     }
+  });
+}
+
+/** Deletes a file of ours, which may be damaged; false when there is none. @throws AttestedError `key_store_unavailable` */
+export async function removePrivateFile(path: string): Promise<boolean> {
+  return fileWork(`delete ${path}`, async () => {
+    try {
+      await rm(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    }
+    await syncDirectory(dirname(path));
+    return true;
   });
 }
 
