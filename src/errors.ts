@@ -28,6 +28,8 @@ export type ErrorCode =
   | 'metadata_mismatch'
   | 'tracking_refused'
   | 'store_unavailable'
+  | 'tpm_malformed'
+  | 'tpm_refused'
   | 'http_failed'
   | 'http_too_large'
   | 'http_timeout';
