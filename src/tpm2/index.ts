@@ -1,10 +1,17 @@
 /** `attested/tpm2`: TPM 2.0 structures and the checks on them, as pure functions. */
-
-export { isRocaModulus } from '../core/roca.ts';
-export type { CurveName, HashName, KdfName, ModeName, SchemeName } from './algorithms.ts';
+export type { CurveName, HashName, KdfName, ModeName, SchemeName, SignatureScheme } from './algorithms.ts';
+export {
+  type Attested,
+  type AttestOf,
+  type AttestType,
+  type ClockInfo,
+  parseAttest,
+  type TpmAttest,
+} from './attest.ts';
 export { type AttributeName, attributeBits, attributesOf, type TpmAttributes } from './attributes.ts';
 export type { EndorsementKey, PcrBankName, PcrSelection, PcrValues, SignedAttest, TpmDevice } from './device.ts';
 export { encodePublic } from './encode-public.ts';
+export { encodePcrSelection, type PcrSelectionList, type SelectedBank } from './pcr-selection.ts';
 export { parsePublic } from './public.ts';
 export type {
   EccArea,
@@ -17,3 +24,22 @@ export type {
   TpmScheme,
   TpmSymmetric,
 } from './public-area.ts';
+export {
+  type EcdsaSignature,
+  jwsSignature,
+  parseSignature,
+  type RsaSignature,
+  type TpmSignature,
+} from './signature.ts';
+export {
+  akTemplate,
+  type EkKind,
+  ekCertificateIndexes,
+  ekTemplate,
+  type InstanceKeyAlgorithm,
+  instanceKeyTemplate,
+  isStandardSrk,
+  sealTemplate,
+  srkTemplate,
+  type TemplateOptions,
+} from './templates.ts';
