@@ -1,20 +1,17 @@
 /** Trust in certificate chains up to configured anchors (IMPL-5). The system's own store plays no part. */
-import { X509Certificate } from 'node:crypto';
-import { AsnConvert } from '@peculiar/asn1-schema';
-import {
-  BasicConstraints,
-  Certificate,
-  ExtendedKeyUsage,
-  id_ce_basicConstraints,
-  id_ce_extKeyUsage,
-  id_ce_keyUsage,
-  KeyUsage,
-  KeyUsageFlags,
-} from '@peculiar/asn1-x509';
+import { id_ce_basicConstraints, id_ce_extKeyUsage, id_ce_keyUsage, KeyUsageFlags } from '@peculiar/asn1-x509';
 import { keyFits } from '../../core/algorithms.ts';
 import { type PublicJwk, readPublicJwk } from '../../core/jwk.ts';
 import type { JoseHeader } from '../../core/jwt.ts';
 import { AttestedError } from '../../errors.ts';
+import {
+  allows,
+  authorityFault,
+  certificateJwk,
+  isIssuedBy,
+  type ReadCertificate,
+  readCertificate,
+} from '../../platform/certificates.ts';
 import { clientSet, type TrustedKey, type TrustOptions, type TrustSource } from './source.ts';
 
 export interface X5cOptions extends TrustOptions {
@@ -28,34 +25,11 @@ export interface X5cOptions extends TrustOptions {
 
 const MAX_CHAIN = 5;
 const MAX_REMEMBERED = 256;
-/** Signature algorithms of certificates: RSA PKCS #1 and ECDSA with SHA-2, RSASSA-PSS, Ed25519. Not MD5, not SHA-1. */
-const STRONG_SIGNATURES = new Set([
-  '1.2.840.113549.1.1.11',
-  '1.2.840.113549.1.1.12',
-  '1.2.840.113549.1.1.13',
-  '1.2.840.113549.1.1.10',
-  '1.2.840.10045.4.3.2',
-  '1.2.840.10045.4.3.3',
-  '1.2.840.10045.4.3.4',
-  '1.3.101.112',
-]);
 /** Critical extensions whose meaning is applied here; any other makes a certificate unusable (RFC 5280 §4.2). */
 const UNDERSTOOD = new Set<string>([id_ce_basicConstraints, id_ce_keyUsage, id_ce_extKeyUsage]);
 
 const SIGNS_JWTS = '1.3.6.1.5.5.7.3.37';
 const ANY_PURPOSE = '2.5.29.37.0';
-
-interface ReadCertificate {
-  x509: X509Certificate;
-  isCa: boolean;
-  /** CA certificates that may follow below this one. */
-  pathLength: number;
-  usage: { sign: boolean; certSign: boolean };
-  /** Extended key usage: what the certificate is good for. Absent: everything. */
-  purposes: readonly string[] | undefined;
-  criticalUnknown: boolean;
-  stronglySigned: boolean;
-}
 
 /** Trusts attestations whose `x5c` chain leads to one of the anchors. @throws AttestedError `invalid_argument` */
 export function x5c(options: X5cOptions): TrustSource {
@@ -95,11 +69,11 @@ export function x5c(options: X5cOptions): TrustSource {
           throw refused('has a certificate outside its validity');
         }
       }
-      const leaf = (chain[0] as ReadCertificate).x509;
+      const leaf = chain[0] as ReadCertificate;
       if (!keyFits(header.alg, publicJwkOf(leaf))) throw refused('has a leaf whose key does not fit the algorithm');
       const trusted: TrustedKey = {
-        key: leaf.publicKey,
-        attester: attester ?? leaf.subject,
+        key: leaf.x509.publicKey,
+        attester: attester ?? leaf.x509.subject,
         clients: entitled,
         validUntil: Math.min(...chain.map(({ x509 }) => x509.validToDate.getTime())),
         statusOrigins,
@@ -128,71 +102,28 @@ function verifiedChain(
 
   const [leaf, ...authorities] = chain as [ReadCertificate, ...ReadCertificate[]];
   if (authorities.length === 0) throw refused('must have a leaf below the anchor');
-  if (leaf.isCa || !leaf.usage.sign) throw refused('has a leaf that is not for signing');
+  if (leaf.isCa || !allows(leaf, KeyUsageFlags.digitalSignature)) throw refused('has a leaf that is not for signing');
   for (const [i, authority] of authorities.entries()) {
-    if (!authority.isCa || !authority.usage.certSign)
-      throw refused('has an issuer that is not a certificate authority');
-    // i certificate authorities stand between this one and the leaf
-    if (i > authority.pathLength) throw refused('is longer than one of its authorities allows');
+    const fault = authorityFault(authority, i);
+    if (fault !== undefined) throw refused(fault);
     const issued = chain[i] as ReadCertificate;
     if (!isIssuedBy(issued, authority)) throw refused('has a certificate that the next one did not issue');
     if (!issued.stronglySigned) throw refused('has a certificate with a weak signature algorithm');
-    publicJwkOf(authority.x509); // as sound a key as any that signs attestations
+    publicJwkOf(authority); // as sound a key as any that signs attestations
   }
   // or else every TLS server with a certificate of the same authority would be an attester (RFC 5280 §4.2.1.12)
   const isFor = ({ purposes }: ReadCertificate) => purposes?.some((purpose) => accepted.includes(purpose)) ?? true;
   if (!chain.every((certificate) => certificate === anchor || isFor(certificate)))
     throw refused('has a certificate for other purposes than attestation');
-  if (chain.some(({ criticalUnknown }) => criticalUnknown))
+  if (chain.some(({ critical }) => critical.some((id) => !UNDERSTOOD.has(id))))
     throw refused('has a critical extension that is not understood');
   return chain;
 }
 
-/** Of key types that JWK has no name for (DSA, RSASSA-PSS) Node gives no JWK but throws. */
-function publicJwkOf({ publicKey }: X509Certificate): PublicJwk {
-  let jwk: unknown;
-  try {
-    jwk = publicKey.export({ format: 'jwk' });
-  } catch {
-    throw refused('has a certificate with a key of an unsupported type');
-  }
+function publicJwkOf(certificate: ReadCertificate): PublicJwk {
+  const jwk = certificateJwk(certificate);
+  if (jwk === undefined) throw refused('has a certificate with a key of an unsupported type');
   return readPublicJwk(jwk);
-}
-
-function isIssuedBy(subject: ReadCertificate, issuer: ReadCertificate): boolean {
-  try {
-    return subject.x509.checkIssued(issuer.x509) && subject.x509.verify(issuer.x509.publicKey);
-  } catch {
-    return false;
-  }
-}
-
-function readCertificate(input: string | Uint8Array): ReadCertificate | undefined {
-  try {
-    const x509 = new X509Certificate(input);
-    const { tbsCertificate, signatureAlgorithm } = AsnConvert.parse(x509.raw, Certificate);
-    const extensions = tbsCertificate.extensions ?? [];
-    const extensionOf = (id: string) => extensions.find(({ extnID }) => extnID === id)?.extnValue.buffer;
-    const constraints = extensionOf(id_ce_basicConstraints);
-    const basic = constraints === undefined ? undefined : AsnConvert.parse(constraints, BasicConstraints);
-    const usageBits = extensionOf(id_ce_keyUsage);
-    const usage = usageBits === undefined ? undefined : AsnConvert.parse(usageBits, KeyUsage).toNumber();
-    const purposes = extensionOf(id_ce_extKeyUsage);
-    return {
-      x509,
-      isCa: basic?.cA === true,
-      pathLength: basic?.pathLenConstraint ?? Number.POSITIVE_INFINITY,
-      usage: {
-        sign: usage === undefined || (usage & KeyUsageFlags.digitalSignature) !== 0,
-        certSign: usage === undefined || (usage & KeyUsageFlags.keyCertSign) !== 0,
-      },
-      stronglySigned: STRONG_SIGNATURES.has(signatureAlgorithm.algorithm),
-      purposes: purposes === undefined ? undefined : [...AsnConvert.parse(purposes, ExtendedKeyUsage)],
-      criticalUnknown: extensions.some(({ critical, extnID }) => critical && !UNDERSTOOD.has(extnID)),
-    };
-  } catch {
-    return undefined;
-  }
 }
 
 /** Standard base64 of RFC 7515 §4.1.6: not base64url, no white space. */
