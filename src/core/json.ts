@@ -16,16 +16,20 @@ const MAX_DEPTH = 16;
  * keeps only the last of two members of one name.
  */
 export function parseJsonObject(text: string): JsonObject | undefined {
-  const colons = countMembers(text);
+  const value = parseJson(text);
+  return isJsonObject(value) ? value : undefined;
+}
+
+/** The same for any JSON value, such as a batch of messages. @param maxDepth levels of nesting */
+export function parseJson(text: string, maxDepth: number = MAX_DEPTH): JsonValue | undefined {
+  const colons = countMembers(text, maxDepth);
   if (colons < 0) return undefined;
-  let value: JsonValue;
   try {
-    value = JSON.parse(text) as JsonValue;
+    const value = JSON.parse(text) as JsonValue;
+    return countParsedMembers(value) === colons ? value : undefined;
   } catch {
     return undefined;
   }
-  if (!isJsonObject(value) || countParsedMembers(value) !== colons) return undefined;
-  return value;
 }
 
 export function isJsonObject(value: unknown): value is JsonObject {
@@ -33,7 +37,7 @@ export function isJsonObject(value: unknown): value is JsonObject {
 }
 
 /** Number of members in the text, or -1 when it is nested too deeply. Malformed text is left to `JSON.parse`. */
-function countMembers(text: string): number {
+function countMembers(text: string, maxDepth: number): number {
   let colons = 0;
   let depth = 0;
   for (let i = 0; i < text.length; i++) {
@@ -46,7 +50,7 @@ function countMembers(text: string): number {
         break;
       case 0x7b:
       case 0x5b:
-        if (++depth > MAX_DEPTH) return -1;
+        if (++depth > maxDepth) return -1;
         break;
       case 0x7d:
       case 0x5d:

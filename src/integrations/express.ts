@@ -12,6 +12,8 @@ export interface ExpressRequest {
   originalUrl?: string | undefined;
   url: string;
   rawHeaders: string[];
+  /** What a body parser made of the body. */
+  body?: unknown;
   /** Where both SDKs' transports look for it. */
   auth?: AuthInfo;
 }
@@ -30,7 +32,7 @@ export type ExpressHandler = (
 
 /**
  * Middleware that admits attested agents only and puts the `AuthInfo` on `req.auth`. Place it where `requireBearerAuth`
- * would stand, before the body is parsed.
+ * would stand: before the body is parsed or, where `tools` demand something, right behind `express.json()`.
  */
 export function requireAttestedAgent(options: RequireAttestedAgentOptions): ExpressHandler {
   const gate = requireAgent(options);
@@ -38,7 +40,8 @@ export function requireAttestedAgent(options: RequireAttestedAgentOptions): Expr
     delete request.auth; // nobody else's word counts
     try {
       // rawHeaders, since req.headers drops or joins repeated fields
-      const auth = await gate({ method: request.method, url: targetOf(request), headers: request.rawHeaders });
+      const { method, rawHeaders: headers, body: parsedBody } = request;
+      const auth = await gate({ method, url: targetOf(request), headers, parsedBody });
       if (auth instanceof Response) return await send(auth, response);
       for (const [name, value] of Object.entries(nextHeaders(auth))) response.setHeader(name, value);
       request.auth = auth;

@@ -85,17 +85,24 @@ export interface ProtectOptions
  * challenges beside it. The result is a fetch handler for any web-standard runtime.
  */
 export function protect(handler: McpHandler, options: ProtectOptions): (request: Request) => Promise<Response> {
+  const guard = guardEach(options);
+  return (request) => guard(request, (authInfo) => handler.fetch(request, { authInfo }));
+}
+
+/** The same for runtimes that hand over more with a request than the request: what is behind the gate is named each time. */
+export function guardEach(
+  options: ProtectOptions,
+): (request: Request, behind: (authInfo: AuthInfo) => Response | Promise<Response>) => Promise<Response> {
   const endpoints = resourceEndpoints(options);
   const gate = requireAttestedAgent({ ...options, resourceMetadataUrl: endpoints.metadataUrl });
   const { origin, pathname: mcpPath } = new URL(options.verifier.audience);
-  return async (request) => {
+  return async (request, behind) => {
     const answer = await endpoints.serve(request);
     if (answer !== undefined) return answer;
     if (urlUnder(origin, request.url)?.pathname !== mcpPath) return nothingHere();
     const auth = await gate(request);
     if (auth instanceof Response) return auth;
-    const response = await handler.fetch(request, { authInfo: auth });
-    return withHeaders(response, nextHeaders(auth));
+    return withHeaders(await behind(auth), nextHeaders(auth));
   };
 }
 

@@ -22,3 +22,4 @@ export {
   type RequireAttestedAgentOptions,
   requireAttestedAgent,
 } from './server.ts';
+export { ERROR_META_KEY, requireForTool, type ToolDemand, type ToolDemands, type ToolRefusal } from './tools.ts';

@@ -5,13 +5,20 @@ import { AttestedError } from '../errors.ts';
 import { assertTokenBoundTo } from '../verifier/binding.ts';
 import type { AttestedClient, Verifier } from '../verifier/verifier.ts';
 import type { AccessToken, VerifyAccessToken } from './access-tokens.ts';
+import { readMessages } from './messages.ts';
 import { urlUnder } from './request-target.ts';
+import { type ToolDemands, toolJudge } from './tools.ts';
 
 /** What the gate reads of a request: a web `Request` is one; so is `{ method, url, headers: req.rawHeaders }`. */
 export interface GateRequest {
   method: string;
   url: string;
   headers: HeadersInput;
+  /**
+   * The JSON that the body was parsed into, and that is given to the MCP transport. Needed for `tools` where the request is no
+   * web `Request`, whose body the gate reads itself.
+   */
+  parsedBody?: unknown;
 }
 
 /** The MCP SDKs' `AuthInfo`, with what is known of the calling instance in `extra.attestation`. */
@@ -32,6 +39,11 @@ export interface RequireAttestedAgentOptions {
   verifyAccessToken: VerifyAccessToken | { verifyAccessToken: VerifyAccessToken };
   /** Scopes that every request needs. */
   requiredScopes?: readonly string[];
+  /**
+   * What single tools demand beyond the verifier's policy, judged before the server sees the request. Then the gate has to see
+   * the messages: see {@link GateRequest.parsedBody}.
+   */
+  tools?: ToolDemands;
   /**
    * What ties a token to the instance that presents it. `when-bound` (default): where the token names an instance or a key
    * (`AccessToken.instance`, `cnf.jkt`), it is the attested one; a token that names none is good for every attested instance
@@ -59,7 +71,7 @@ export interface RequireAttestedAgentOptions {
  * Makes the gate of an MCP server. Gives the `AuthInfo` for the SDK's handler, or the `Response` to send instead.
  *
  * Checks, in this order: an access token is there; attestation and proof of possession (ABCA §7); the token itself; token and
- * instance belong together; scopes. Left to the caller: what the caller may do, and that an MCP session is used only by the
+ * instance belong together; scopes; what the tools called demand. Left to the caller: what the caller may do, and that an MCP session is used only by the
  * instance that began it (`extra.attestation.thumbprint`).
  *
  * @throws AttestedError `invalid_argument` for a verifier of another role
@@ -80,6 +92,7 @@ export function requireAttestedAgent(
       : options.verifyAccessToken.verifyAccessToken.bind(options.verifyAccessToken);
   const optional = verifier.policy.popMethods.includes('none');
   const { origin } = new URL(verifier.audience);
+  const judge = options.tools === undefined ? undefined : toolJudge(options.tools, now);
 
   async function admit(request: GateRequest, attempt: Attempt): Promise<AuthInfo> {
     const fields = readAttestationFields(request.headers);
@@ -103,6 +116,10 @@ export function requireAttestedAgent(
     checkBinding(access, client);
     if (!requiredScopes.every((scope) => access.scopes.includes(scope))) {
       throw new AttestedError('insufficient_scope', 'the access token lacks a scope', { rule: 'RFC 6750 §3.1' });
+    }
+    if (judge !== undefined) {
+      const unmet = judge(await readMessages(request), client);
+      if (unmet !== undefined) throw unmet;
     }
     return authInfo(access, client);
   }
