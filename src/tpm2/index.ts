@@ -8,9 +8,11 @@ export {
   parseAttest,
   type TpmAttest,
 } from './attest.ts';
+export type { AttestationKeyInput, AttestationKeyJwk } from './attestation-key.ts';
 export { type AttributeName, attributeBits, attributesOf, type TpmAttributes } from './attributes.ts';
 export type { EndorsementKey, PcrBankName, PcrSelection, PcrValues, SignedAttest, TpmDevice } from './device.ts';
 export { encodePublic } from './encode-public.ts';
+export { type Credential, type CredentialInput, makeCredential } from './make-credential.ts';
 export { encodePcrSelection, type PcrSelectionList, type SelectedBank } from './pcr-selection.ts';
 export { parsePublic } from './public.ts';
 export type {
@@ -31,6 +33,7 @@ export {
   type RsaSignature,
   type TpmSignature,
 } from './signature.ts';
+export type { SignedAttestInput, VerifiedAttest } from './signed-attest.ts';
 export {
   akTemplate,
   type EkKind,
@@ -43,3 +46,5 @@ export {
   srkTemplate,
   type TemplateOptions,
 } from './templates.ts';
+export { type CertifyInput, type VerifiedCertify, verifyCertify } from './verify-certify.ts';
+export { type QuoteInput, type VerifiedQuote, verifyQuote } from './verify-quote.ts';
