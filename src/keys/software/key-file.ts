@@ -14,6 +14,7 @@ import { sha256, signerOf, thumbprintOf } from '../../platform/crypto.ts';
 import { corrupt } from '../files/faults.ts';
 import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
 import { readSealedMembers, type Sealed, seal, sealedMembers, unseal } from '../files/sealed.ts';
+import type { PublicPart } from '../kept.ts';
 
 const FORMAT = 'attested software key';
 const VERSION = 1;
@@ -21,13 +22,6 @@ const PURPOSE = 'attested software keys v1 key file';
 const MAX_DER = 16_384;
 const SUFFIX = '.key.json';
 const NAME = /^[0-9a-f]{64}\.key\.json$/;
-
-export interface PublicPart {
-  label: string;
-  alg: SignatureAlgorithm;
-  jwk: PublicJwk;
-  thumbprint: string;
-}
 
 export interface KeyFile {
   public: PublicPart;
@@ -86,11 +80,6 @@ export function openKey(path: string, file: KeyFile, root: KeyObject): KeyObject
     // one answer for every failure; a cause might quote what was decrypted
   }
   throw corrupt(path, 'was altered, or was copied here from another store');
-}
-
-/** Do two files say the same of the same key? */
-export function samePublicPart(a: PublicPart, b: PublicPart): boolean {
-  return a.label === b.label && a.alg === b.alg && a.thumbprint === b.thumbprint;
 }
 
 function parsePublicPart(value: unknown, name: string, reader: JsonReader): PublicPart {
