@@ -11,6 +11,16 @@ export {
 export type { AttestationKeyInput, AttestationKeyJwk } from './attestation-key.ts';
 export { type AttributeName, attributeBits, attributesOf, type TpmAttributes } from './attributes.ts';
 export type { EndorsementKey, PcrBankName, PcrSelection, PcrValues, SignedAttest, TpmDevice } from './device.ts';
+export {
+  type EkCertificate,
+  type EkCertificateOptions,
+  readEkCertificate,
+  type VerifiedEkCertificate,
+  verifyEkCertificate,
+} from './ek-certificate.ts';
+export { ekHash } from './ek-hash.ts';
+export type { EkSubject } from './ek-names.ts';
+export { type EkQuirk, ekQuirks } from './ek-quirks.ts';
 export { encodePublic } from './encode-public.ts';
 export { type Credential, type CredentialInput, makeCredential } from './make-credential.ts';
 export { encodePcrSelection, type PcrSelectionList, type SelectedBank } from './pcr-selection.ts';
