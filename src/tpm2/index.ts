@@ -36,6 +36,7 @@ export type {
   TpmScheme,
   TpmSymmetric,
 } from './public-area.ts';
+export { describeTpmCode, type TpmCode, type TpmCodeLayer } from './response-codes.ts';
 export {
   type EcdsaSignature,
   jwsSignature,
