@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'invalid_token'
   | 'insufficient_scope'
   | 'access_denied'
+  | 'device_conflict'
   | 'temporarily_unavailable'
   // local
   | 'invalid_argument'
@@ -26,6 +27,7 @@ export type ErrorCode =
   | 'attester_unavailable'
   | 'server_unsupported'
   | 'metadata_mismatch'
+  | 'authorization_failed'
   | 'tracking_refused'
   | 'store_unavailable'
   | 'tpm_malformed'

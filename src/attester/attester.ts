@@ -3,6 +3,7 @@ import type { JsonWebKey, Signer } from '../core/signer.ts';
 import { AttestedError } from '../errors.ts';
 import { evidenceCheck } from '../evidence/index.ts';
 import { ATTESTER_PATHS } from '../evidence/protocol.ts';
+import { readTpmTrust, type TpmTrustOptions } from '../evidence/tpm/trust.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
 import { assertSafeUrl } from '../platform/http.ts';
 import { createChallenges, randomSecret } from './challenges.ts';
@@ -20,6 +21,8 @@ export interface AttesterOptions {
   /** The attester's keys: the first signs, all are published at `<issuer>/jwks`. */
   signer: Signer | readonly Signer[];
   policy: AttesterPolicy;
+  /** Whom TPM evidence is believed from. Default: nobody, so that no attestation says `hardware`. */
+  tpm?: TpmTrustOptions;
   /** Default: memory, which a restart empties. */
   store?: AttesterStore;
   /** `false`: attestations carry no status and end only by `exp`. */
@@ -80,7 +83,8 @@ export function createAttester(options: AttesterOptions): Attester {
   const { issuer, store = memoryStore(), now = Date.now, challenges: { ttl = 60, max = 100_000 } = {} } = options;
   assertIssuer(issuer);
   const signers = signerSet(options.signer);
-  const policyOf = readPolicy(options.policy);
+  const tpm = options.tpm && readTpmTrust(options.tpm);
+  const policyOf = readPolicy(options.policy, tpm);
   const log = safeLog(options.log);
   const challenges = createChallenges({ store, now, ttl, max });
   const uri = `${issuer}${ATTESTER_PATHS.status}/${STATUS_LIST}`;
@@ -97,6 +101,7 @@ export function createAttester(options: AttesterOptions): Attester {
       challenges,
       policyOf,
       checkOf: evidenceCheck,
+      tpm,
       statusLists,
       log,
       now,

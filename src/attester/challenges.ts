@@ -7,6 +7,8 @@ import { sha256Base64url } from '../platform/crypto.ts';
 import type { AttesterStore } from './store.ts';
 
 export interface Challenges {
+  /** Seconds for which a challenge lasts. */
+  readonly ttl: number;
   /** @throws AttestedError `temporarily_unavailable` when too many are outstanding */
   create(state?: JsonObject): Promise<ChallengeAnswer>;
   /**
@@ -33,6 +35,7 @@ export function createChallenges({ store, now, ttl, max }: ChallengeOptions): Ch
   }
   const seconds = (): number => Math.floor(now() / 1000);
   return {
+    ttl,
     async create(state) {
       const challenge = randomSecret();
       const at = seconds();

@@ -3,9 +3,11 @@ import { CHALLENGE_HEADER } from '../core/headers.ts';
 import type { JsonObject } from '../core/json.ts';
 import { wireAnswer } from '../core/oauth-errors.ts';
 import { AttestedError } from '../errors.ts';
-import { ATTESTER_PATHS } from '../evidence/protocol.ts';
+import { evidenceKinds } from '../evidence/index.ts';
+import { ATTESTER_PATHS, type EvidenceOffer } from '../evidence/protocol.ts';
+import type { TpmTrust } from '../evidence/tpm/trust.ts';
 import { type AttesterParts, answerAttestationRequest } from './issue.ts';
-import { readAttestationRequest, readJsonBody, readOptionalJsonBody } from './request.ts';
+import { MAX_BODY, readAttestationRequest, readJsonBody, readOptionalJsonBody } from './request.ts';
 
 /** Name of the only status list, below the status path. */
 export const STATUS_LIST = '1';
@@ -19,15 +21,16 @@ interface Route {
 }
 
 export function createHandler(parts: AttesterParts): (request: Request) => Promise<Response> {
-  const { challenges, signers, statusLists } = parts;
+  const { challenges, signers, statusLists, tpm } = parts;
+  const offer = offerOf(tpm);
   const routes = new Map<string, Route>([
     [
       ATTESTER_PATHS.challenge,
       {
         method: 'POST',
         answer: async (request) => {
-          await readOptionalJsonBody(request);
-          return json(200, { ...(await challenges.create()) });
+          await readOptionalJsonBody(request, MAX_BODY);
+          return json(200, { ...(await challenges.create()), ...offer });
         },
       },
     ],
@@ -66,10 +69,23 @@ export function createHandler(parts: AttesterParts): (request: Request) => Promi
   };
 }
 
+/** A type alias, so that it is a JsonObject. */
+type Offer = Pick<EvidenceOffer, keyof EvidenceOffer>;
+
+function offerOf(tpm: TpmTrust | undefined): Offer {
+  const evidence = [...evidenceKinds(tpm)];
+  if (tpm?.quote === undefined) return { evidence };
+  return { evidence, quote: { pcrs: tpm.quote.pcrs as Record<string, number[]>, event_log: tpm.quote.eventLog } };
+}
+
+function maxBody({ tpm }: AttesterParts): number {
+  return MAX_BODY + (tpm?.quote?.eventLog ? Math.ceil(tpm.maxEventLog / 3) * 4 : 0);
+}
+
 async function attestationAnswer(parts: AttesterParts, request: Request): Promise<Response> {
   let clientId: string | undefined;
   try {
-    const asked = readAttestationRequest(await readJsonBody(request));
+    const asked = readAttestationRequest(await readJsonBody(request, maxBody(parts)));
     clientId = asked.client_id;
     return json(200, { ...(await answerAttestationRequest(parts, asked)) });
   } catch (error) {

@@ -1,4 +1,8 @@
 /** `attested/attester`: the Client Attester. */
+
+export type { DeviceStatement } from '../evidence/protocol.ts';
+export type { TpmClock } from '../evidence/tpm/clock.ts';
+export type { PcrPins, TpmTrustOptions } from '../evidence/tpm/trust.ts';
 export {
   type Attester,
   type AttesterOptions,

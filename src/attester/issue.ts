@@ -12,6 +12,7 @@ import type {
   EvidenceNextStep,
   NextStepAnswer,
 } from '../evidence/protocol.ts';
+import type { TpmTrust } from '../evidence/tpm/trust.ts';
 import { randomId, sha256Base64url } from '../platform/crypto.ts';
 import type { Challenges } from './challenges.ts';
 import type { AttesterLog } from './events.ts';
@@ -28,6 +29,8 @@ export interface AttesterParts {
   policyOf: PolicyReader;
   /** The table of evidence kinds. */
   checkOf: (kind: string) => EvidenceCheck | undefined;
+  /** Whom TPM evidence is believed from; undefined where none is. */
+  tpm: TpmTrust | undefined;
   /** Undefined where attestations carry no status. */
   statusLists: StatusLists | undefined;
   log: AttesterLog;
@@ -62,7 +65,7 @@ export async function answerAttestationRequest(
   if (!policy.evidence.includes(request.evidence.kind))
     throw denied('the policy of this client does not accept this kind of evidence');
 
-  const checked = await checkEvidence(parts, request, kept);
+  const checked = await checkEvidence(parts, request, policy, kept);
   if ('next' in checked) {
     const state = { client_id: request.client_id, kind: request.evidence.kind, state: checked.state };
     return { next: checked.next, ...(await challenges.create(state)) };
@@ -71,8 +74,9 @@ export async function answerAttestationRequest(
 }
 
 async function checkEvidence(
-  { issuer, checkOf, now }: AttesterParts,
+  { issuer, checkOf, store, tpm, now }: AttesterParts,
   { client_id, challenge, evidence }: AttestationRequest,
+  { pcrs }: GrantedPolicy,
   kept: JsonObject | undefined,
 ): Promise<CheckedEvidence | EvidenceNextStep> {
   const check = checkOf(evidence.kind);
@@ -80,8 +84,16 @@ async function checkEvidence(
   if (kept !== undefined && (kept.client_id !== client_id || kept.kind !== evidence.kind)) {
     throw new AttestedError('invalid_client_attestation', 'the challenge belongs to another conversation');
   }
-  const state = isJsonObject(kept?.state) ? { state: kept.state } : {};
-  return check(evidence, { attester: issuer, clientId: client_id, challenge, now, ...state });
+  return check(evidence, {
+    attester: issuer,
+    clientId: client_id,
+    challenge,
+    now,
+    ...(tpm && { tpm }),
+    ...(pcrs && { pins: pcrs }),
+    pinned: (enrolmentThumbprint) => store.device(enrolmentThumbprint),
+    ...(isJsonObject(kept?.state) && { state: kept.state }),
+  });
 }
 
 async function issue(
@@ -126,10 +138,10 @@ async function issue(
 const ROUNDS = 3;
 
 async function record(
-  { store, statusLists }: AttesterParts,
+  { store, statusLists, challenges }: AttesterParts,
   request: AttestationRequest,
   policy: GrantedPolicy,
-  { enrolmentThumbprint, instanceThumbprint }: CheckedEvidence,
+  { enrolmentThumbprint, instanceThumbprint, device }: CheckedEvidence,
   now: number,
 ): Promise<IssueOutcome & { issued: true }> {
   let why: IssueRefusal = 'index-taken';
@@ -147,15 +159,16 @@ async function record(
       maxKeys: policy.maxKeys,
       maxAttestations: policy.maxAttestations,
       indexes: statusLists?.candidates() ?? [],
+      device: device && { ...device, maxUnderway: challenges.ttl },
     });
     if (outcome.issued) return outcome;
     why = outcome.why;
   }
-  const [code, message] = REFUSALS[why];
-  throw new AttestedError(code, message, { rule: 'attester policy' });
+  const [code, message, rule = 'attester policy'] = REFUSALS[why];
+  throw new AttestedError(code, message, { rule });
 }
 
-const REFUSALS: Readonly<Record<IssueRefusal, readonly [ErrorCode, string]>> = {
+const REFUSALS: Readonly<Record<IssueRefusal, readonly [code: ErrorCode, message: string, rule?: string]>> = {
   'not-enrolled': ['access_denied', 'the instance is not enrolled and brings nothing that enrols it'],
   'not-allowed': ['access_denied', 'the instance is no longer on the allow-list'],
   'other-client': ['access_denied', 'the enrolment key belongs to an instance of another client'],
@@ -163,6 +176,17 @@ const REFUSALS: Readonly<Record<IssueRefusal, readonly [ErrorCode, string]>> = {
   'key-of-other-instance': ['access_denied', 'the key is already in use by another instance or in another role'],
   'too-many-keys': ['access_denied', 'the instance has as many keys as its policy allows'],
   'too-many-attestations': ['access_denied', 'the instance has as many unexpired attestations as its policy allows'],
+  'weaker-evidence': ['access_denied', 'the instance is known by its TPM: it needs tpm evidence', 'TPM attestation 9'],
+  'other-device': [
+    'device_conflict',
+    'the instance is known by another EK or AK: enrol anew, with a new enrolment key',
+    'TPM attestation 9',
+  ],
+  'rolled-back': [
+    'access_denied',
+    'the clock or reset count of the TPM went back: enrol anew, with a new enrolment key',
+    'TPM attestation 9',
+  ],
   'index-taken': ['temporarily_unavailable', 'the status list is full'],
 };
 

@@ -1,7 +1,14 @@
 /** The attester's memory in this process: for tests, in-process attesters and development. A restart forgets all of it. */
 import type { JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
-import { enrolledInstance, type KeyRole, refusalOf } from './issue-rules.ts';
+import {
+  deviceAfter,
+  enrolledInstance,
+  type KeyRole,
+  type PinnedDevice,
+  refusalOf,
+  statementOf,
+} from './issue-rules.ts';
 import {
   type AttesterStore,
   ENTRY_GRACE,
@@ -20,6 +27,7 @@ interface Attestation {
 interface Owner {
   instance: Instance;
   attestations: Attestation[];
+  device: PinnedDevice | undefined;
 }
 
 /** Seconds between two sweeps over everything that has expired. */
@@ -65,12 +73,13 @@ export function memoryStore(): AttesterStore {
       token,
       liveKeys: new Set(live.map(({ thumbprint }) => thumbprint).filter((key) => key !== instanceThumbprint)).size,
       liveAttestations: live.length,
+      device: known?.device,
     });
     if (why !== undefined) return { issued: false, why };
     const index = request.indexes.find((candidate) => !usedIndexes.has(candidate));
     if (index === undefined && request.indexes.length > 0) return { issued: false, why: 'index-taken' };
 
-    const owner = known ?? { instance: enrolledInstance(request, token), attestations: [] };
+    const owner = known ?? { instance: enrolledInstance(request, token), attestations: [], device: undefined };
     const { instanceId } = owner.instance;
     if (known === undefined) {
       owners.set(instanceId, owner);
@@ -80,7 +89,8 @@ export function memoryStore(): AttesterStore {
     keys.set(instanceThumbprint, { instanceId, role: 'instance' });
     owner.attestations.push({ thumbprint: instanceThumbprint, index, expiresAt: request.expiresAt });
     if (index !== undefined) usedIndexes.add(index);
-    return { issued: true, instance: { ...owner.instance }, enrolled: known === undefined, index };
+    owner.device = deviceAfter(request, owner.device);
+    return { issued: true, instance: copyOf(owner), enrolled: known === undefined, index };
   };
 
   return {
@@ -107,17 +117,22 @@ export function memoryStore(): AttesterStore {
       sweep(request.now);
       return issue(request);
     },
+    async device(enrolmentThumbprint) {
+      assertOpen();
+      const key = keys.get(enrolmentThumbprint);
+      return key?.role === 'enrolment' ? statementOf(owners.get(key.instanceId)?.device) : undefined;
+    },
     async revoke(target, now) {
       assertOpen();
       const instanceId = 'instanceId' in target ? target.instanceId : keys.get(target.thumbprint)?.instanceId;
       const owner = instanceId === undefined ? undefined : owners.get(instanceId);
       if (owner === undefined) return undefined;
       owner.instance.revokedAt ??= now;
-      return { ...owner.instance };
+      return copyOf(owner);
     },
     async instances() {
       assertOpen();
-      return [...owners.values()].map(({ instance }) => ({ ...instance }));
+      return [...owners.values()].map(copyOf);
     },
     async revokedIndexes(now) {
       assertOpen();
@@ -130,4 +145,8 @@ export function memoryStore(): AttesterStore {
       open = false;
     },
   };
+}
+
+function copyOf({ instance, device }: Owner): Instance {
+  return { ...instance, device: statementOf(device) };
 }

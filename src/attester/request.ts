@@ -6,22 +6,23 @@ import { AttestedError } from '../errors.ts';
 import type { AttestationRequest } from '../evidence/protocol.ts';
 import { isJson, readBounded } from '../platform/http.ts';
 
-const MAX_BODY = 64 * 1024;
+/** Largest body in bytes, but for an event log that the attester asks for. */
+export const MAX_BODY: number = 64 * 1024;
 /** VSCHAR of RFC 6749 appendix A.1; bounded, because it is kept and logged. */
 const CLIENT_ID = /^[\x20-\x7e]{1,2048}$/;
 const MAX_TOKEN = 512;
 
 /**
  * Reads a body of one JSON object.
- * @throws AttestedError `invalid_request`, or `http_too_large` past 64 KiB
+ * @throws AttestedError `invalid_request`, or `http_too_large` past `maxBytes`
  */
-export async function readJsonBody(request: Request): Promise<JsonObject> {
-  return jsonOf(request, await readBounded(request, MAX_BODY));
+export async function readJsonBody(request: Request, maxBytes: number): Promise<JsonObject> {
+  return jsonOf(request, await readBounded(request, maxBytes));
 }
 
 /** Reads a body of one JSON object or of nothing, with the same errors. */
-export async function readOptionalJsonBody(request: Request): Promise<JsonObject> {
-  const bytes = await readBounded(request, MAX_BODY);
+export async function readOptionalJsonBody(request: Request, maxBytes: number): Promise<JsonObject> {
+  const bytes = await readBounded(request, maxBytes);
   return bytes.length === 0 ? {} : jsonOf(request, bytes);
 }
 

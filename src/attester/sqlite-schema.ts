@@ -43,6 +43,18 @@ const migrations: readonly string[] = [
    ) STRICT;
    CREATE INDEX attestation_by_expiry ON attestation (expires_at);
    CREATE INDEX attestation_by_instance ON attestation (instance_id, expires_at);`,
+
+  `CREATE TABLE device (
+     instance_id TEXT PRIMARY KEY REFERENCES instance (instance_id),
+     ek TEXT NOT NULL,
+     ak TEXT NOT NULL,
+     signer TEXT NOT NULL,
+     clock INTEGER NOT NULL,
+     reset_count INTEGER NOT NULL,
+     restart_count INTEGER NOT NULL,
+     safe INTEGER NOT NULL CHECK (safe IN (0, 1)),
+     seen_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`,
 ];
 
 /** Brings a file to the newest version, whole or not at all. @throws AttestedError `store_unavailable` for a newer file */

@@ -7,7 +7,14 @@ import { dirname, resolve } from 'node:path';
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import type { JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
-import { enrolledInstance, type KeyRole, refusalOf } from './issue-rules.ts';
+import {
+  deviceAfter,
+  enrolledInstance,
+  type KeyRole,
+  type PinnedDevice,
+  refusalOf,
+  statementOf,
+} from './issue-rules.ts';
 import { migrate, rollBack } from './sqlite-schema.ts';
 import {
   type AttesterStore,
@@ -56,6 +63,7 @@ export function sqliteStore(options: string | SqliteStoreOptions): AttesterStore
     statements.dropAttestations.run(now - 2 * ENTRY_GRACE);
     const enrolmentKey = statements.keyOwner.get(enrolmentThumbprint);
     const known = enrolmentKey && instanceOf(enrolmentKey);
+    const pinned = enrolmentKey && deviceOf(enrolmentKey);
     const instanceKey = statements.keyOwner.get(instanceThumbprint);
     const live = known && statements.countLive.get(instanceThumbprint, known.instanceId, now);
     const token = tokenHash === undefined ? undefined : tokenOf(statements.token.get(tokenHash));
@@ -65,6 +73,7 @@ export function sqliteStore(options: string | SqliteStoreOptions): AttesterStore
       token,
       liveKeys: Number(live?.keys ?? 0),
       liveAttestations: Number(live?.attestations ?? 0),
+      device: pinned,
     });
     if (why !== undefined) return { issued: false, why };
     const index = request.indexes.find((candidate) => statements.indexTaken.get(candidate) === undefined);
@@ -80,7 +89,14 @@ export function sqliteStore(options: string | SqliteStoreOptions): AttesterStore
     }
     statements.addKey.run(instanceThumbprint, instanceId, 'instance');
     statements.addAttestation.run(instanceId, instanceThumbprint, index ?? null, request.expiresAt);
-    return { issued: true, instance, enrolled: known === undefined, index };
+    const device = deviceAfter(request, pinned);
+    if (device !== undefined) {
+      const { ek, ak, signer, clock, seenAt } = device;
+      const { resetCount, restartCount, safe } = clock;
+      statements.pinDevice.run(instanceId, ek, ak, signer, clock.clock, resetCount, restartCount, safe ? 1 : 0, seenAt);
+    }
+    const issuedTo = { ...instance, device: statementOf(device) };
+    return { issued: true, instance: issuedTo, enrolled: known === undefined, index };
   };
 
   return {
@@ -103,6 +119,11 @@ export function sqliteStore(options: string | SqliteStoreOptions): AttesterStore
         statements.addToken.run(hash, clientId, name ?? null, expiresAt);
       }),
     issue: (request) => atomically(() => issue(request)),
+    device: async (enrolmentThumbprint) =>
+      attempt(() => {
+        const row = statements.keyOwner.get(enrolmentThumbprint);
+        return row?.role === 'enrolment' ? statementOf(deviceOf(row)) : undefined;
+      }),
     revoke: (target, now) =>
       atomically(() => {
         const row =
@@ -148,6 +169,9 @@ function openDatabase(path: string, busyTimeout: number): Opened {
   }
 }
 
+const DEVICE = 'LEFT JOIN device USING (instance_id)';
+const INSTANCE_COLUMNS = 'instance.*, ek, ak, signer, clock, reset_count, restart_count, safe, seen_at';
+
 function prepareAll(database: DatabaseSync) {
   const sql = (text: string) => database.prepare(text);
   return {
@@ -159,13 +183,19 @@ function prepareAll(database: DatabaseSync) {
     addToken: sql('INSERT INTO token (hash, client_id, name, expires_at) VALUES (?, ?, ?, ?)'),
     token: sql('SELECT * FROM token WHERE hash = ?'),
     dropToken: sql('DELETE FROM token WHERE hash = ?'),
-    keyOwner: sql('SELECT key.role, instance.* FROM key JOIN instance USING (instance_id) WHERE key.thumbprint = ?'),
+    keyOwner: sql(
+      `SELECT key.role, ${INSTANCE_COLUMNS} FROM key JOIN instance USING (instance_id) ${DEVICE} WHERE key.thumbprint = ?`,
+    ),
     addKey: sql('INSERT INTO key (thumbprint, instance_id, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING'),
-    instance: sql('SELECT * FROM instance WHERE instance_id = ?'),
-    instances: sql('SELECT * FROM instance ORDER BY sequence'),
+    instance: sql(`SELECT ${INSTANCE_COLUMNS} FROM instance ${DEVICE} WHERE instance.instance_id = ?`),
+    instances: sql(`SELECT ${INSTANCE_COLUMNS} FROM instance ${DEVICE} ORDER BY sequence`),
     addInstance: sql(
       `INSERT INTO instance (instance_id, client_id, name, enrolment_thumbprint, enrolled_by, enrolled_at)
        VALUES (?, ?, ?, ?, ?, ?)`,
+    ),
+    pinDevice: sql(
+      `INSERT OR REPLACE INTO device (instance_id, ek, ak, signer, clock, reset_count, restart_count, safe, seen_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     revoke: sql('UPDATE instance SET revoked_at = ? WHERE instance_id = ? AND revoked_at IS NULL'),
     countLive: sql(
@@ -193,6 +223,23 @@ function instanceOf(row: Row): Instance {
     enrolledBy: row.enrolled_by as Instance['enrolledBy'],
     enrolledAt: row.enrolled_at as number,
     revokedAt: (row.revoked_at as number | null) ?? undefined,
+    device: statementOf(deviceOf(row)),
+  };
+}
+
+function deviceOf(row: Row): PinnedDevice | undefined {
+  if (row.ek === null) return undefined;
+  return {
+    ek: row.ek as string,
+    ak: row.ak as string,
+    signer: row.signer as string,
+    clock: {
+      clock: row.clock as number,
+      resetCount: row.reset_count as number,
+      restartCount: row.restart_count as number,
+      safe: row.safe === 1,
+    },
+    seenAt: row.seen_at as number,
   };
 }
 

@@ -5,6 +5,7 @@
  * come in as SHA-256 hashes only, so that a copy of the store lets nobody enrol.
  */
 import type { JsonObject } from '../core/json.ts';
+import type { DeviceStatement } from '../evidence/protocol.ts';
 
 export interface Instance {
   instanceId: string;
@@ -16,6 +17,8 @@ export interface Instance {
   enrolledBy: 'token' | 'allow-list';
   enrolledAt: number;
   revokedAt: number | undefined;
+  /** The device that it proved its keys to be in; absent while it has shown software evidence only. */
+  device?: DeviceStatement | undefined;
 }
 
 export interface NewToken {
@@ -42,6 +45,11 @@ export interface IssueRequest {
   maxAttestations: number;
   /** Random places in the status list, to be tried in this order; empty where the attester keeps no list. */
   indexes: readonly number[];
+  /**
+   * What was proved of the device, and the seconds for which such a request may have been under way. The first is pinned;
+   * from then on no request without it, or of another device, or from before, is issued to.
+   */
+  device?: (DeviceStatement & { maxUnderway: number }) | undefined;
 }
 
 export type IssueOutcome =
@@ -56,6 +64,11 @@ export type IssueRefusal =
   | 'key-of-other-instance'
   | 'too-many-keys'
   | 'too-many-attestations'
+  /** The instance is known by its device, and this request proves none. */
+  | 'weaker-evidence'
+  | 'other-device'
+  /** The device's clock or reset count is behind what it was. */
+  | 'rolled-back'
   /** All `indexes` are taken; others may be free. */
   | 'index-taken';
 
@@ -80,9 +93,12 @@ export interface AttesterStore {
   /**
    * One atomic step: finds the instance, or enrols it and spends the token; refuses what must be refused; records the
    * attestation. A refusal changes nothing, so it spends no token. A known instance needs no token and spends none.
-   * An instance that enrolled by the allow-list has to stay on it.
+   * An instance that enrolled by the allow-list has to stay on it, and one with a device keeps it.
    */
   issue(request: IssueRequest): Promise<IssueOutcome>;
+
+  /** The device of the instance with this enrolment key; undefined where there is none. */
+  device(enrolmentThumbprint: string): Promise<DeviceStatement | undefined>;
 
   /** Revokes for good, also what was revoked before. Undefined when there is no such instance. */
   revoke(target: RevocationTarget, now: number): Promise<Instance | undefined>;

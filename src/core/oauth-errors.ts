@@ -16,6 +16,7 @@ const WIRE: Readonly<Partial<Record<ErrorCode, { as: number; rs: number }>>> = {
   invalid_token: { as: 400, rs: 401 },
   insufficient_scope: { as: 400, rs: 403 },
   access_denied: { as: 403, rs: 403 },
+  device_conflict: { as: 409, rs: 409 },
   temporarily_unavailable: { as: 503, rs: 503 },
 };
 

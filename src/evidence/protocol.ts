@@ -1,8 +1,8 @@
 /**
  * The conversation between a Client Instance and its Client Attester. The draft leaves it open (ABCA §1), so it is ours:
  *
- *     POST <issuer>/challenge      {}                        → 200 { challenge, expires_in }
- *     POST <issuer>/attestation    AttestationRequest        → 200 AttestationAnswer
+ *     POST <issuer>/challenge      {}                        → 200 ChallengeAnswer, and what evidence may be brought
+ *     POST <issuer>/attestation    AttestationRequest        → 200 AttestationAnswer, or NextStepAnswer
  *     GET  <issuer>/jwks                                     → the keys that sign attestations
  *     GET  <issuer>/status/<list>                            → Status List Token
  *
@@ -12,12 +12,14 @@
  * revoke the whole instance, and no two servers share a key. Nothing in a request says which server it is for (PRIV-3).
  *
  * Refusals are JSON `{ error, error_description }`. `use_attestation_challenge` (the challenge was unknown, late or used)
- * also carries `challenge` and `expires_in`, to retry with once (ERR-4). `access_denied` is final until a person acts;
- * after `temporarily_unavailable` the same request, with a new challenge, may succeed later.
+ * also carries `challenge` and `expires_in`, to retry with once (ERR-4). `access_denied` and `device_conflict` (the instance
+ * belongs to another device) are final until a person acts; after `temporarily_unavailable` the same request, with a new challenge, may succeed later.
  */
 import type { JsonObject } from '../core/json.ts';
 import type { PublicJwk } from '../core/jwk.ts';
 import type { KeyEvidence, KeyStorage } from '../core/storage.ts';
+import type { TpmClock } from './tpm/clock.ts';
+import type { ReadPins, TpmTrust } from './tpm/trust.ts';
 
 export const ATTESTER_PATHS = {
   challenge: '/challenge',
@@ -31,6 +33,14 @@ export interface ChallengeAnswer {
   challenge: string;
   /** Seconds. */
   expires_in: number;
+}
+
+/** What an attester asks for, so that an agent knows before it proves. Absent members: software evidence, no quote. */
+export interface EvidenceOffer {
+  /** The kinds that this attester can check. What a client needs is its policy's affair. */
+  evidence?: string[];
+  /** In `tpm` evidence, a quote of exactly these PCRs, by bank; and the firmware's event log, where the device shows one. */
+  quote?: { pcrs: Record<string, number[]>; event_log: boolean };
 }
 
 export interface AttestationRequest {
@@ -66,6 +76,19 @@ export interface CheckedEvidence {
   instanceThumbprint: string;
   storage: KeyStorage;
   evidence: KeyEvidence;
+  /** The device that the keys were proved to be in, for the attester's store to pin. */
+  device?: DeviceStatement;
+}
+
+/** One TPM, as it is known again. Hashes and counters, all base64url; servers never see any of it (PRIV-1). */
+export interface DeviceStatement {
+  /** {@link ekHash} of the endorsement key. */
+  ek: string;
+  /** Name of the attestation key, as computed from its public area. */
+  ak: string;
+  /** Qualified Name of the AK: which hierarchy and parent it is below. */
+  signer: string;
+  clock: TpmClock;
 }
 
 /** What a check knows of the request around the evidence. */
@@ -81,6 +104,12 @@ export interface EvidenceContext {
   clockTolerance?: number;
   /** Oldest acceptable proof, seconds. */
   maxAge?: number;
+  /** Whom `tpm` evidence is believed from; absent where the attester believes none. */
+  tpm?: TpmTrust;
+  /** PCR values that the client's policy demands. */
+  pins?: ReadPins;
+  /** The device of the instance with this enrolment key, as the store has pinned it. */
+  pinned?: (enrolmentThumbprint: string) => Promise<DeviceStatement | undefined>;
   /** What the check of the step before left in {@link EvidenceNextStep.state}; absent in a first step. */
   state?: JsonObject;
 }

@@ -12,7 +12,7 @@ describe('attester on the wire', () => {
     expect(status).toBe(200);
     expect(headers.get('cache-control')).toBe('no-store');
     expect(headers.get('content-type')).toBe('application/json');
-    expect(body).toEqual({ challenge: expect.any(String), expires_in: 60 });
+    expect(body).toEqual({ challenge: expect.any(String), expires_in: 60, evidence: ['software'] });
     const bare = await attester.handler(new Request(`${ISSUER}/challenge`, { method: 'POST' }));
     expect(bare.status).toBe(200);
   });

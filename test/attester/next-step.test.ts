@@ -35,6 +35,7 @@ function setUp() {
     signers: signerSet(newSigner()),
     policyOf: readPolicy({ clients: { a: client, b: client } }),
     checkOf: () => twoSteps,
+    tpm: undefined,
     statusLists: undefined,
     log: () => undefined,
     now,

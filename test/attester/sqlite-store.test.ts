@@ -12,6 +12,27 @@ const NOW = 1_800_000_000;
 const directory = mkdtempSync(join(tmpdir(), 'attester-store-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
+/** What the first release wrote, with one instance in it. */
+const VERSION_1 = `
+  CREATE TABLE challenge (hash TEXT PRIMARY KEY, expires_at INTEGER NOT NULL, state TEXT) STRICT, WITHOUT ROWID;
+  CREATE INDEX challenge_by_expiry ON challenge (expires_at);
+  CREATE TABLE token (hash TEXT PRIMARY KEY, client_id TEXT NOT NULL, name TEXT, expires_at INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID;
+  CREATE TABLE instance (sequence INTEGER PRIMARY KEY, instance_id TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL,
+    name TEXT, enrolment_thumbprint TEXT NOT NULL UNIQUE,
+    enrolled_by TEXT NOT NULL CHECK (enrolled_by IN ('token', 'allow-list')), enrolled_at INTEGER NOT NULL,
+    revoked_at INTEGER) STRICT;
+  CREATE TABLE key (thumbprint TEXT PRIMARY KEY, instance_id TEXT NOT NULL REFERENCES instance (instance_id),
+    role TEXT NOT NULL CHECK (role IN ('enrolment', 'instance'))) STRICT, WITHOUT ROWID;
+  CREATE TABLE attestation (sequence INTEGER PRIMARY KEY, instance_id TEXT NOT NULL REFERENCES instance (instance_id),
+    thumbprint TEXT NOT NULL REFERENCES key (thumbprint), list_index INTEGER UNIQUE, expires_at INTEGER NOT NULL) STRICT;
+  CREATE INDEX attestation_by_expiry ON attestation (expires_at);
+  CREATE INDEX attestation_by_instance ON attestation (instance_id, expires_at);
+  INSERT INTO instance VALUES (1, 'i1', 'client', 'build box', 'e1', 'token', ${NOW}, NULL);
+  INSERT INTO key VALUES ('e1', 'i1', 'enrolment'), ('k1', 'i1', 'instance');
+  INSERT INTO attestation VALUES (1, 'i1', 'k1', 4, ${NOW + 3600});
+  PRAGMA user_version = 1;`;
+
 let files = 0;
 const newPath = (): string => join(directory, `store-${++files}`, 'attester.db');
 
@@ -195,6 +216,47 @@ describe('sqlite attester store', () => {
     mkdirSync(join(path, '..'));
     make(path);
     expect(() => sqliteStore(path)).toThrow(expect.objectContaining({ code: 'store_unavailable' }));
+  });
+
+  test('a file of version 1 is brought forward whole, and its instances can prove a device', async () => {
+    const path = newPath();
+    mkdirSync(join(path, '..'));
+    const old = new DatabaseSync(path);
+    old.exec(VERSION_1);
+    old.close();
+    const store = sqliteStore(path);
+    expect(await store.instances()).toEqual([
+      {
+        instanceId: 'i1',
+        clientId: 'client',
+        name: 'build box',
+        enrolmentThumbprint: 'e1',
+        enrolledBy: 'token',
+        enrolledAt: NOW,
+        revokedAt: undefined,
+        device: undefined,
+      },
+    ]);
+    const device = { ek: 'ek', ak: 'ak', signer: 's', clock: { clock: 5, resetCount: 1, restartCount: 0, safe: true } };
+    const outcome = await store.issue({
+      now: NOW,
+      clientId: 'client',
+      enrolmentThumbprint: 'e1',
+      newInstanceId: 'unused',
+      tokenHash: undefined,
+      allowed: false,
+      instanceThumbprint: 'k1',
+      expiresAt: NOW + 3600,
+      maxKeys: 9,
+      maxAttestations: 9,
+      indexes: [4, 5],
+      device: { ...device, maxUnderway: 60 },
+    });
+    expect(outcome).toMatchObject({ issued: true, enrolled: false, index: 5, instance: { instanceId: 'i1', device } });
+    await store.close();
+    const again = sqliteStore(path);
+    expect(await again.device('e1')).toEqual(device);
+    await again.close();
   });
 
   test('a file of a newer version is refused and left as it is', async () => {

@@ -265,6 +265,105 @@ export function attesterStoreContract(name: string, { open }: StoreUnderTest): v
       });
     });
 
+    describe('devices', () => {
+      const device = (changes: object = {}, clock: object = {}) => ({
+        ek: 'ek-1',
+        ak: 'ak-1',
+        signer: 'signer-1',
+        clock: { clock: 1_000_000, resetCount: 7, restartCount: 3, safe: true, ...clock },
+        maxUnderway: 60,
+        ...changes,
+      });
+      const pinned = (changes: object = {}, clock: object = {}) => {
+        const { maxUnderway: _, ...statement } = device(changes, clock);
+        return statement;
+      };
+      /** Long enough after NOW that no request of then is still under way. */
+      const later = { now: NOW + 1000, expiresAt: NOW + 4600 };
+
+      test('the first device is pinned with the instance, and is the same for every connection', async () => {
+        expect(await store.device('enrolment-1')).toBeUndefined();
+        expect(await store.issue(request({ device: device() }))).toMatchObject({ instance: { device: pinned() } });
+        expect(await second.device('enrolment-1')).toEqual(pinned());
+        expect(await store.device('key-1')).toBeUndefined();
+        expect((await second.instances())[0]?.device).toEqual(pinned());
+        expect(await store.revoke({ thumbprint: 'key-1' }, NOW)).toMatchObject({ device: pinned() });
+      });
+
+      test('an instance without a device has none, until it proves one', async () => {
+        const { instance } = (await store.issue(request())) as { instance: object };
+        expect(instance).toMatchObject({ device: undefined });
+        expect(await store.device('enrolment-1')).toBeUndefined();
+        expect(await outcomeOf(request({ device: device() }))).toBe('issued');
+        expect(await store.device('enrolment-1')).toEqual(pinned());
+      });
+
+      test.each([
+        ['no device', undefined, 'weaker-evidence'],
+        ['another EK', device({ ek: 'ek-2' }), 'other-device'],
+        ['another AK', device({ ak: 'ak-2' }), 'other-device'],
+        ['another qualified signer', device({ signer: 'signer-2' }), 'other-device'],
+        ['a reset count that went back', device({}, { resetCount: 6, clock: 2_000_000 }), 'rolled-back'],
+        ['a reset count that went back over zero', device({}, { resetCount: 7 - 2 ** 31 + 2 ** 32 }), 'rolled-back'],
+        ['a restart count that went back', device({}, { restartCount: 2, clock: 2_000_000 }), 'rolled-back'],
+        ['a clock that went back', device({}, { clock: 999_999 }), 'rolled-back'],
+        ['an unsafe clock that went back without a reset', device({}, { clock: 999_999, safe: false }), 'rolled-back'],
+        ['a safe clock that went back over a reset', device({}, { clock: 999_999, resetCount: 8 }), 'rolled-back'],
+      ])('%s is refused, and the record unchanged', async (_what, changed, why) => {
+        await store.issue(request({ device: device() }));
+        const before = await store.instances();
+        expect(await outcomeOf(request({ ...later, device: changed }))).toBe(why);
+        expect(await second.instances()).toEqual(before);
+        expect(await outcomeOf(request({ ...later, device: device() }))).toBe('issued');
+      });
+
+      test('a power cut may cost a part of the clock, but not more than the TPM may lose', async () => {
+        const clock = 2 ** 33;
+        await store.issue(request({ device: device({}, { clock }) }));
+        const cut = (lost: number) => device({}, { clock: clock - lost, resetCount: 8, restartCount: 0, safe: false });
+        expect(await outcomeOf(request({ ...later, device: cut(2 ** 22 + 1) }))).toBe('rolled-back');
+        expect(await outcomeOf(request({ ...later, device: cut(2 ** 22) }))).toBe('issued');
+        expect(await store.device('enrolment-1')).toEqual(pinned({}, cut(2 ** 22).clock));
+      });
+
+      test('counters that pass their largest value go forward', async () => {
+        await store.issue(request({ device: device({}, { resetCount: 2 ** 32 - 1 }) }));
+        expect(await outcomeOf(request({ ...later, device: device({}, { resetCount: 0 }) }))).toBe('issued');
+      });
+
+      test('of two requests under way together either may come first, and the later reading stays', async () => {
+        await store.issue(request({ device: device() }));
+        const slow = device({}, { clock: 1_000_000 - 60_000 });
+        expect(await outcomeOf(request({ now: NOW + 61, device: slow }))).toBe('rolled-back');
+        expect(await outcomeOf(request({ now: NOW + 60, device: device({}, { clock: 1_000_000 - 60_001 }) }))).toBe(
+          'rolled-back',
+        );
+        expect(await outcomeOf(request({ now: NOW + 60, device: slow }))).toBe('issued');
+        expect(await store.device('enrolment-1')).toEqual(pinned());
+      });
+
+      test('of two connections that race to pin, one device wins and stays', async () => {
+        for (let i = 0; i < 10; i++) {
+          const asked = ['a', 'b'].map((ek) =>
+            request({ enrolmentThumbprint: `e-${i}`, instanceThumbprint: `k-${i}`, device: device({ ek }) }),
+          );
+          const outcomes = await Promise.all([store.issue(asked[0]!), second.issue(asked[1]!)]);
+          const winner = outcomes.findIndex(({ issued }) => issued);
+          expect(outcomes[1 - winner]).toEqual({ issued: false, why: 'other-device' });
+          expect((await store.device(`e-${i}`))?.ek).toBe(['a', 'b'][winner]);
+        }
+      });
+
+      test('a refusal pins nothing', async () => {
+        await store.issue(request({ indexes: [999] }));
+        expect(await outcomeOf(request({ maxAttestations: 1, device: device() }))).toBe('too-many-attestations');
+        expect(await outcomeOf(request({ indexes: [999], device: device() }))).toBe('index-taken');
+        const thief = request({ enrolmentThumbprint: 'enrolment-2', device: device() });
+        expect(await outcomeOf(thief)).toBe('key-of-other-instance');
+        for (const thumbprint of ['enrolment-1', 'enrolment-2']) expect(await store.device(thumbprint)).toBeUndefined();
+      });
+    });
+
     test('what comes out is a copy', async () => {
       const outcome = await store.issue(request());
       if (outcome.issued) outcome.instance.revokedAt = 1;
@@ -283,6 +382,7 @@ export function attesterStoreContract(name: string, { open }: StoreUnderTest): v
       await expect(store.takeChallenge('a', NOW)).rejects.toMatchObject(unavailable);
       await expect(store.putToken(token('token'), NOW)).rejects.toMatchObject(unavailable);
       await expect(store.issue(request())).rejects.toMatchObject(unavailable);
+      await expect(store.device('a')).rejects.toMatchObject(unavailable);
       await expect(store.revoke({ instanceId: 'a' }, NOW)).rejects.toMatchObject(unavailable);
       await expect(store.instances()).rejects.toMatchObject(unavailable);
       await expect(store.revokedIndexes(NOW)).rejects.toMatchObject(unavailable);

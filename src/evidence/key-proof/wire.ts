@@ -1,22 +1,12 @@
 /**
- * Evidence of kind `software`: two signed statements, one by the enrolment key and one by the instance key. They prove
- * that the asker holds both keys now, and nothing about where the keys live.
+ * The key proof: a signed statement by one of the two keys of an attestation request. Two of them prove that the asker holds
+ * both keys now; nothing about where the keys live. Part of every kind of evidence.
  */
-import type { JsonObject } from '../../core/json.ts';
 import { type PublicJwk, readPublicJwk } from '../../core/jwk.ts';
 import { numericDate, type ParsedJwt, parseJwt, refusal, requiredString, type TokenKind } from '../../core/jwt.ts';
-import { AttestedError } from '../../errors.ts';
+import type { AttestedError } from '../../errors.ts';
 
 export const KEY_PROOF_TYP = 'attested-key-proof+jwt';
-
-/** Type alias and not an interface, so that it is a JsonObject. */
-export type SoftwareEvidence = {
-  kind: 'software';
-  /** Key proof by the enrolment key, `role` `enrolment`. */
-  enrolment_proof: string;
-  /** Key proof by the instance key, `role` `instance`. */
-  key_proof: string;
-};
 
 /** Which of the two keys signed; without it the two proofs of one request could be exchanged. */
 export type ProofRole = 'enrolment' | 'instance';
@@ -36,7 +26,7 @@ export interface KeyProof extends ParsedJwt {
   otherThumbprint: string;
   /** Seconds since the epoch. */
   iat: number;
-  /** Claim `storage`, only in the enrolment proof: the agent's own word on where the instance key lives. */
+  /** Claim `storage`, only in the enrolment proof of software evidence: the agent's own word on where its keys live. */
   storage: string | undefined;
 }
 
@@ -53,15 +43,6 @@ const kind: TokenKind = {
 /** Refusal of a key proof, for a reason that names the rule and nothing of the input. */
 export function proofRefusal(why: string): AttestedError {
   return refusal(kind, KEY_PROOF_RULE, why);
-}
-
-/** Reads the evidence object. @throws AttestedError `invalid_request` when a proof is not there */
-export function readSoftwareEvidence(evidence: JsonObject): SoftwareEvidence {
-  const { enrolment_proof, key_proof } = evidence;
-  if (evidence.kind !== 'software' || typeof enrolment_proof !== 'string' || typeof key_proof !== 'string') {
-    throw new AttestedError('invalid_request', 'software evidence needs enrolment_proof and key_proof as strings');
-  }
-  return { kind: 'software', enrolment_proof, key_proof };
 }
 
 /**

@@ -1,0 +1,48 @@
+/** Check 8: the machine's state, as far as the operator asks for it. */
+import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
+import type { VerifiedAttest } from '../../tpm2/signed-attest.ts';
+import { verifyQuote } from '../../tpm2/verify-quote.ts';
+import { logOf } from './event-log.ts';
+import { judged, refuse, requireAll } from './refusal.ts';
+import type { DemandedQuote, ReadPins } from './trust.ts';
+import type { QuotedPcrs } from './wire.ts';
+
+/** @throws AttestedError `invalid_client_attestation` */
+export async function checkQuote(
+  quote: QuotedPcrs | undefined,
+  ak: Uint8Array,
+  extraData: Uint8Array,
+  demanded: DemandedQuote,
+  pins: ReadPins | undefined,
+): Promise<VerifiedAttest> {
+  if (quote === undefined) throw refuse('invalid_client_attestation', 8, 'there is no quote, and one is asked for');
+  const { attest, signature, pcrs, eventLog } = quote;
+  const verified = judged(8, () => verifyQuote({ attest, signature, ak, extraData, pcrs }));
+  requireAll(8, [[isSelection(verified.pcrs, demanded.pcrs), 'the quote is over other PCRs than those asked for']]);
+  requireAll(8, [[matchesPins(verified.pcrs, pins), 'a PCR has another value than the policy of this client pins']]);
+  const log = demanded.eventLog && eventLog !== undefined ? judged(8, () => logOf(eventLog, verified.pcrs)) : undefined;
+  // the operator's judge sees only what the TPM signed
+  if ((await demanded.check(verified.pcrs, log)) !== true) {
+    throw refuse('invalid_client_attestation', 8, 'the state of the machine is not acceptable');
+  }
+  return verified;
+}
+
+/** Are these exactly the PCRs of the selection? */
+function isSelection(pcrs: PcrValues, selection: PcrSelection): boolean {
+  const names = (banks: object, numbersOf: (bank: PcrBankName) => Iterable<unknown>) =>
+    Object.keys(banks)
+      .map((bank) => `${bank}:${[...numbersOf(bank as PcrBankName)].map(Number).sort((a, b) => a - b)}`)
+      .sort()
+      .join();
+  return names(pcrs, (bank) => Object.keys(pcrs[bank] ?? {})) === names(selection, (bank) => selection[bank] ?? []);
+}
+
+function matchesPins(pcrs: PcrValues, pins: ReadPins = {}): boolean {
+  return Object.entries(pins).every(([bank, values]) =>
+    Object.entries(values).every(([pcr, accepted]) => {
+      const value = pcrs[bank as PcrBankName]?.[Number(pcr)];
+      return value !== undefined && accepted.includes(Buffer.from(value).toString('hex'));
+    }),
+  );
+}

@@ -1,0 +1,206 @@
+/** Whom an attester believes `tpm` evidence from: the operator's list, read once and strictly. */
+import { AttestedError } from '../../errors.ts';
+import { readCertificate } from '../../platform/certificates.ts';
+import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
+import type { TcgEvent } from '../../tpm2/event-log.ts';
+
+export interface TpmTrustOptions {
+  /** Roots of TPM makers, each DER or PEM (which may hold several): EK certificates must lead to one. No default. */
+  roots?: readonly (Uint8Array | string)[];
+  /** Further certificates that may be needed on the way, besides those that a TPM brings. Nothing is ever fetched. */
+  intermediates?: readonly (Uint8Array | string)[];
+  /**
+   * Endorsement keys that are believed without a certificate: SHA-256 of the SubjectPublicKeyInfo, hexadecimal or
+   * base64url, as `attested doctor` prints it on the machine.
+   */
+  allowEk?: readonly string[];
+  /** Where it is set, only these endorsement keys, certified or allowed as they may be: hashes as above, or a look-up. */
+  inventory?: readonly string[] | ((ekHash: string, clientId: string) => boolean | Promise<boolean>);
+  /**
+   * Digests of authorization policies that instance keys may have, hexadecimal, such as that of PolicyPCR for the expected
+   * boot state. A key without a policy is always accepted.
+   */
+  authPolicies?: readonly string[];
+  quote?: {
+    /** Every request must quote exactly these, by bank. */
+    pcrs: PcrSelection;
+    /** Should agents send the firmware's event log? Default: where there is a `check`. */
+    eventLog?: boolean;
+    /**
+     * Judges the machine's state; anything but `true` refuses it.
+     *
+     * @param values of the demanded PCRs, as the TPM signed them
+     * @param log those events that lead to exactly these values, in their order; undefined where the device shows no log.
+     *   PCR and digest of an event are what the TPM measured. Its type, and what it says beside the digest, are the
+     *   device's word: recompute the digest before you believe any of it.
+     */
+    check?: (values: PcrValues, log: readonly TcgEvent[] | undefined) => boolean | Promise<boolean>;
+  };
+  /** Largest event log in bytes, to 1 MiB. Default 256 KiB. */
+  maxEventLog?: number;
+}
+
+/** Bank → PCR → the values that are accepted, hexadecimal. */
+export type PcrPins = Readonly<Partial<Record<PcrBankName, Readonly<Record<number, string | readonly string[]>>>>>;
+
+/** {@link PcrPins} as they are compared: lower case. */
+export type ReadPins = Readonly<Partial<Record<PcrBankName, Readonly<Record<number, readonly string[]>>>>>;
+
+export interface TpmTrust {
+  roots: readonly Uint8Array[];
+  intermediates: readonly Uint8Array[];
+  allowEk: ReadonlySet<string>;
+  isInventoried: (ekHash: string, clientId: string) => boolean | Promise<boolean>;
+  /** In hexadecimal, lower case; the empty one included. */
+  authPolicies: ReadonlySet<string>;
+  quote: DemandedQuote | undefined;
+  maxEventLog: number;
+}
+
+export interface DemandedQuote {
+  /** Sorted, without repetition, no bank empty. */
+  pcrs: PcrSelection;
+  eventLog: boolean;
+  check: NonNullable<NonNullable<TpmTrustOptions['quote']>['check']>;
+}
+
+const MEMBERS: readonly string[] = [
+  'roots',
+  'intermediates',
+  'allowEk',
+  'inventory',
+  'authPolicies',
+  'quote',
+  'maxEventLog',
+] satisfies (keyof TpmTrustOptions)[];
+
+/** With those that a TPM brings, as many as `verifyEkCertificate` looks at. */
+const MOST_INTERMEDIATES = 56;
+
+/** @throws AttestedError `invalid_argument` */
+export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
+  if (typeof options !== 'object' || options === null) throw invalid('it is an object');
+  // an inventory that is misspelt must not be no inventory
+  if (!Object.keys(options).every((name) => MEMBERS.includes(name))) {
+    throw invalid(`it has the members ${MEMBERS.join(', ')}, and no others`);
+  }
+  const { roots = [], intermediates = [], allowEk = [], inventory, authPolicies = [], quote } = options;
+  const { maxEventLog = 256 * 1024 } = options;
+  if (roots.length + allowEk.length === 0) throw invalid('it needs roots, or allowEk: no TPM is believed by default');
+  if (!Number.isSafeInteger(maxEventLog) || maxEventLog < 1 || maxEventLog > 1024 * 1024) {
+    throw invalid('maxEventLog is 1 to 1048576 bytes');
+  }
+  const between = intermediates.flatMap(certificates);
+  if (between.length > MOST_INTERMEDIATES) throw invalid(`at most ${MOST_INTERMEDIATES} intermediates`);
+  return {
+    roots: roots.flatMap(certificates),
+    intermediates: between,
+    allowEk: hashes(allowEk, 'allowEk'),
+    isInventoried: inventoryOf(inventory),
+    authPolicies: new Set(['', ...authPolicies.map(policyDigest)]),
+    quote: quote && readQuote(quote),
+    maxEventLog,
+  };
+}
+
+function inventoryOf(inventory: TpmTrustOptions['inventory']): TpmTrust['isInventoried'] {
+  if (inventory === undefined) return () => true;
+  if (typeof inventory === 'function') return inventory;
+  const listed = hashes(inventory, 'inventory');
+  return (hash) => listed.has(hash);
+}
+
+function hashes(list: readonly string[], what: string): ReadonlySet<string> {
+  if (!Array.isArray(list)) throw invalid(`${what} is a list`);
+  return new Set(
+    list.map((text) => {
+      const hash = readEkHash(text);
+      if (hash === undefined)
+        throw invalid(`${what} has SHA-256 hashes of endorsement keys, in hexadecimal or base64url`);
+      return hash;
+    }),
+  );
+}
+
+function policyDigest(text: string): string {
+  if (typeof text !== 'string' || !/^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$/i.test(text)) {
+    throw invalid('authPolicies has digests in hexadecimal');
+  }
+  return text.toLowerCase();
+}
+
+/** 64 hexadecimal digits or base64url, as operators write it down; undefined for anything else. */
+function readEkHash(text: unknown): string | undefined {
+  if (typeof text !== 'string') return undefined;
+  if (/^[0-9a-f]{64}$/i.test(text)) return Buffer.from(text, 'hex').toString('base64url');
+  return /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/.test(text) ? text : undefined;
+}
+
+const PEM_BLOCK = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g;
+
+/** DER of every certificate given, and each read once, so that a wrong file is found now and not at the first device. */
+function certificates(given: Uint8Array | string): Uint8Array[] {
+  const all =
+    typeof given === 'string' ? [...given.matchAll(PEM_BLOCK)].map(([, base64]) => fromBase64(base64 ?? '')) : [given];
+  if (all.length === 0 || !all.every((der) => der instanceof Uint8Array && readCertificate(der) !== undefined)) {
+    throw invalid('a certificate is DER, or PEM with CERTIFICATE blocks');
+  }
+  return all;
+}
+
+function fromBase64(text: string): Uint8Array {
+  return new Uint8Array(Buffer.from(text, 'base64'));
+}
+
+/** SHA-1 is missing: two states with one value can be made. */
+const BANKS: readonly PcrBankName[] = ['sha256', 'sha384', 'sha512'];
+/** PCRs that every PC has (TCG PC Client Platform TPM Profile §4.6). */
+const PCRS = 24;
+
+function readQuote({ pcrs, eventLog, check, ...others }: NonNullable<TpmTrustOptions['quote']>): DemandedQuote {
+  if (Object.keys(others).length > 0) throw invalid('quote has the members pcrs, eventLog and check, and no others');
+  const selection: PcrSelection = {};
+  for (const [bank, numbers] of Object.entries(pcrs ?? {})) {
+    if (!BANKS.includes(bank as PcrBankName)) throw invalid(`quote.pcrs has the banks ${BANKS.join(', ')}`);
+    if (!Array.isArray(numbers) || numbers.length === 0 || !numbers.every(isPcr)) {
+      throw invalid(`quote.pcrs lists PCRs from 0 to ${PCRS - 1}`);
+    }
+    selection[bank as PcrBankName] = [...new Set(numbers)].sort((a, b) => a - b);
+  }
+  if (Object.keys(selection).length === 0) throw invalid('quote.pcrs names at least one PCR');
+  return { pcrs: selection, eventLog: eventLog ?? check !== undefined, check: check ?? (() => true) };
+}
+
+function isPcr(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < PCRS;
+}
+
+const HEX_DIGITS: Readonly<Partial<Record<PcrBankName, number>>> = { sha256: 64, sha384: 96, sha512: 128 };
+
+/**
+ * Reads a client's pins and compares them with what is quoted: a pin on a PCR that no quote covers would be none.
+ * @throws AttestedError `invalid_argument`
+ */
+export function readPcrPins(pins: PcrPins, quoted: PcrSelection | undefined): ReadPins {
+  const read: Partial<Record<PcrBankName, Record<number, readonly string[]>>> = {};
+  for (const [bank, values] of Object.entries(pins)) {
+    const name = bank as PcrBankName;
+    for (const [number, value] of Object.entries(values ?? {})) {
+      if (!quoted?.[name]?.includes(Number(number)) || String(Number(number)) !== number) {
+        throw invalid('pcrs pins a PCR that is not among createAttester({ tpm: { quote: { pcrs } } })');
+      }
+      const accepted = typeof value === 'string' ? [value] : value;
+      const isValue = (text: unknown) =>
+        typeof text === 'string' && text.length === HEX_DIGITS[name] && /^[0-9a-f]+$/i.test(text);
+      if (!Array.isArray(accepted) || accepted.length === 0 || !accepted.every(isValue)) {
+        throw invalid('pcrs has values in hexadecimal, as long as their bank has them');
+      }
+      read[name] = { ...read[name], [number]: accepted.map((text: string) => text.toLowerCase()) };
+    }
+  }
+  return read;
+}
+
+function invalid(why: string): AttestedError {
+  return new AttestedError('invalid_argument', `attester tpm: ${why}`);
+}
