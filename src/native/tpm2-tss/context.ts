@@ -72,12 +72,15 @@ export async function openContext(tcti: string): Promise<Context> {
   return createContext(tss, scratch, connection, context);
 }
 
-/** The loader's code is the same for a missing module and a missing device. */
+/** Modules that a package manager has; a misspelt name is not one of them, and gets the loader's own words. */
+const packaged = /^(device|swtpm|mssim|tabrmd|cmd|pcap)$/;
+
+/** The loader's code does not tell a missing module from a name that is none. */
 async function reasonFor(error: unknown, tcti: string): Promise<never> {
   const name = tcti.split(':', 1)[0] as string;
-  if (/^[a-z0-9-]+$/.test(name) && !(await hasTctiModule(name))) {
-    const hint = await installHintHere(name);
-    throw new TpmError(NO_RESPONSE, `the TCTI module libtss2-tcti-${name} not found: ${hint}`, error);
+  if (packaged.test(name) && !(await hasTctiModule(name))) {
+    const message = `the TCTI module ${name} of tpm2-tss not found: ${await installHintHere(name)}`;
+    throw new TpmError(NO_RESPONSE, message, error);
   }
   throw error;
 }
@@ -86,12 +89,12 @@ function createContext(tss: Tss, scratch: Scratch, connection: Pointer, context:
   const sessions = new Map<EsysHandle, SessionState>();
   let tail: Promise<unknown> = Promise.resolve();
   let ending: Promise<void> | undefined;
-  let lost: TpmError | undefined;
+  let lost: { code: number; said: string } | undefined;
 
   const refuse = (name: string, code: number): TpmError => {
-    const error = new TpmError(code, `${name.replace('Esys_', '')}: ${tss.explain(code)} (0x${code.toString(16)})`);
-    if (isLost(code)) lost = new TpmError(code, `the connection to the TPM is lost, open another: ${error.message}`);
-    return error;
+    const said = `${name.replace('Esys_', '')}: ${tss.explain(code)} (0x${code.toString(16)})`;
+    if (isLost(code)) lost = { code, said };
+    return new TpmError(code, said);
   };
 
   const enqueue = <T>(run: () => Promise<T>): Promise<T> => {
@@ -103,7 +106,7 @@ function createContext(tss: Tss, scratch: Scratch, connection: Pointer, context:
   const exclusively = <T>(run: (io: Io) => Promise<T>): Promise<T> => {
     if (ending) return Promise.reject(new TpmError(NO_RESPONSE, 'the context is closed'));
     return enqueue(async () => {
-      if (lost) throw lost;
+      if (lost) throw new TpmError(lost.code, `the connection to the TPM is lost, open another context: ${lost.said}`);
       const { io, after } = createIo(tss, scratch, context, sessions, refuse);
       try {
         return await run(io);

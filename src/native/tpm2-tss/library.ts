@@ -98,7 +98,7 @@ function filesOf(library: string): readonly string[] {
 /** Whether a TCTI module of this name can be loaded, as the TCTI loader would look for it. */
 export async function hasTctiModule(name: string): Promise<boolean> {
   const koffi = await import('koffi');
-  return [name, ...filesOf(`tcti-${name}`)].some((file) => {
+  return filesOf(`tcti-${name}`).some((file) => {
     try {
       koffi.load(file);
       return true;
@@ -226,9 +226,8 @@ const fits: Record<Kind, (value: Argument, scratch: Scratch) => boolean> = {
 function check(scratch: Scratch, name: EsysCommand, args: readonly Argument[]): void {
   const parameters: readonly Kind[] = esysCommands[name];
   const wrong = parameters.findIndex((kind, at) => !fits[kind](args[at] as Argument, scratch));
-  if (args.length !== parameters.length || wrong >= 0) {
-    throw new TpmError(NO_RESPONSE, `${name}: argument ${wrong + 1} is not a ${parameters[wrong] ?? 'parameter'}`);
-  }
+  if (wrong >= 0) throw new TpmError(NO_RESPONSE, `${name}: argument ${wrong + 1} is not a ${parameters[wrong]}`);
+  if (args.length !== parameters.length) throw new TpmError(NO_RESPONSE, `${name}: too many arguments`);
 }
 
 // A cell has eight bytes and starts at zero, so that a pointer or size of four bytes reads the same (all of koffi's

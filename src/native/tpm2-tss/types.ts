@@ -109,11 +109,21 @@ export interface Esys {
   policyPcr(session: EsysHandle, selection: readonly PcrBank[]): Promise<void>;
   policyOr(session: EsysHandle, digests: readonly Uint8Array[]): Promise<void>;
   policyGetDigest(session: EsysHandle): Promise<Uint8Array>;
-  /** PCR values by bank and number; asks as often as the TPM needs to give them all. */
+  /**
+   * PCR values by bank and number, all of one moment; asks as often as the TPM needs to give them all. A bank that the TPM
+   * does not have is empty.
+   */
   pcrRead(selection: readonly PcrBank[]): Promise<{ hash: number; values: Map<number, Uint8Array> }[]>;
-  /** The whole content of an NV index that the owner's empty auth may read; undefined where there is no such index. */
+  /**
+   * The whole content of an NV index that the owner's empty auth or its own may read; undefined where there is no such index
+   * or nothing was written to it. Never tries an auth value that the lock-out counts.
+   */
   nvRead(index: number): Promise<Uint8Array | undefined>;
-  /** One TPM capability, all pages of it, as the raw numbers: handles, algorithm ids, commands or property/value pairs. */
+  /**
+   * One TPM capability (TPM_CAP), up to `count` of its elements from `property` on, however many pages that takes.
+   * `property` is what the list is ordered by: an algorithm, handle, command code, bank, property or curve. `value` is what
+   * it has: TPMA_ALGORITHM, TPMA_CC, a property's value, a bank's PCRs as a bit mask; where there is nothing, the same number.
+   */
   getCapability(capability: number, property: number, count: number): Promise<{ property: number; value: number }[]>;
   getRandom(bytes: number): Promise<Uint8Array>;
   /** TPM2_Shutdown(STATE or CLEAR). Not through a resource manager. */

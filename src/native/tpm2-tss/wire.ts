@@ -21,6 +21,7 @@ export function join(...parts: readonly Uint8Array[]): Uint8Array {
 
 /** TPM2B: the content behind its length in two bytes. */
 export function sized(content: Uint8Array): Uint8Array {
+  if (!(content instanceof Uint8Array)) throw new TypeError('bytes are a Uint8Array');
   if (content.length > 0xffff) throw new RangeError('more than a TPM2B can hold');
   return join(u16(content.length), content);
 }
