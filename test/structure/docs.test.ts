@@ -7,10 +7,12 @@ import { requirements } from '../conformance/requirements.ts';
 const root = join(import.meta.dirname, '../..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
-const { exports, devDependencies } = JSON.parse(read('package.json')) as {
+const { exports, dependencies, devDependencies } = JSON.parse(read('package.json')) as {
   exports: Record<string, unknown>;
+  dependencies: Record<string, string>;
   devDependencies: Record<string, string>;
 };
+const versions = { ...dependencies, ...devDependencies };
 
 describe.each(pages)('%s', (page) => {
   test('links lead somewhere', () => {
@@ -41,7 +43,7 @@ test('the README names the versions that are tested', () => {
   const table = read('README.md').split('## What works with what')[1]!.split('\n## ')[0]!;
   for (const [name, before] of named) {
     const version = /^[\d.]+/.exec(table.split(before)[1] ?? '')?.[0];
-    expect(`${devDependencies[name]}.`.startsWith(`${version}.`), name).toBe(true);
+    expect(`${versions[name]}.`.startsWith(`${version}.`), name).toBe(true);
   }
 });
 
