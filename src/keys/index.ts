@@ -1,6 +1,7 @@
 /** `attested/keys`: where instance keys live. */
 import { AttestedError } from '../errors.ts';
 import { defaultDirectory } from './directories.ts';
+import { openKeychainKeys } from './keychain.ts';
 import { assertOptions, type OpenKeysOptions } from './options.ts';
 import type { KeyProvider } from './provider.ts';
 import { openFileKeys } from './software/files.ts';
@@ -22,7 +23,7 @@ type Opener = (options: OpenKeysOptions) => Promise<KeyProvider>;
 
 const openers: Readonly<Record<KeyBackend, Opener>> = {
   tpm: notInThisVersion('keys in a TPM'),
-  keychain: notInThisVersion("keys in the operating system's keychain"),
+  keychain: openKeychainKeys,
   software: openSoftwareKeys,
 };
 

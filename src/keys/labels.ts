@@ -5,16 +5,20 @@ import { AttestedError } from '../errors.ts';
 const LABEL = /^[\x20-\x7e]{1,256}$/;
 export const MAX_SECRET = 65_536;
 
+export function isLabel(label: unknown): label is string {
+  return typeof label === 'string' && LABEL.test(label);
+}
+
 /** @throws AttestedError `invalid_argument` unless the label is 1 to 256 printable ASCII characters */
 export function assertLabel(label: unknown): asserts label is string {
-  if (typeof label !== 'string' || !LABEL.test(label)) {
+  if (!isLabel(label)) {
     throw new AttestedError('invalid_argument', 'a key label is 1 to 256 printable ASCII characters');
   }
 }
 
 /** @throws AttestedError `invalid_argument` unless the name of a secret is 1 to 256 printable ASCII characters */
 export function assertSecretName(name: unknown): asserts name is string {
-  if (typeof name !== 'string' || !LABEL.test(name)) {
+  if (!isLabel(name)) {
     throw new AttestedError('invalid_argument', 'the name of a secret is 1 to 256 printable ASCII characters');
   }
 }

@@ -1,5 +1,6 @@
 /** What `openKeys` can be told. */
 import { AttestedError } from '../errors.ts';
+import { isLabel } from './labels.ts';
 
 export interface OpenKeysOptions {
   /**
@@ -22,6 +23,16 @@ export interface OpenKeysOptions {
   scryptLog2N?: number;
   /** Private keys kept ready in memory; the others are read again when they are used. Default 1024. */
   maxLoadedKeys?: number;
+  /**
+   * Service under which the keychain keeps the entries. Default `attested`. Entries belong to the user, not to the directory:
+   * agents of one user that must not share keys of the same label need services of their own.
+   */
+  keychainService?: string;
+  /**
+   * Milliseconds that one call to the keychain may take: a person may be asked for a password meanwhile. Default 60000, at
+   * least 100.
+   */
+  keychainTimeout?: number;
 }
 
 export const SCRYPT_LOG2N = { least: 14, usual: 17, most: 18 } as const;
@@ -29,7 +40,8 @@ export const MAX_LOADED_KEYS = 1024;
 
 /** @throws AttestedError `invalid_argument` for options that are unusable, or that contradict each other */
 export function assertOptions(options: OpenKeysOptions): void {
-  const { directory, passphrase, machineSecret, scryptLog2N, maxLoadedKeys } = options;
+  const { directory, passphrase, machineSecret, scryptLog2N, maxLoadedKeys, keychainService, keychainTimeout } =
+    options;
   const refuse = (why: string): never => {
     throw new AttestedError('invalid_argument', why);
   };
@@ -46,6 +58,12 @@ export function assertOptions(options: OpenKeysOptions): void {
   if (scryptLog2N !== undefined && !isScryptLog2N(scryptLog2N)) refuse('scryptLog2N must be a whole number, 14 to 18');
   if (maxLoadedKeys !== undefined && !(Number.isInteger(maxLoadedKeys) && maxLoadedKeys >= 1)) {
     refuse('maxLoadedKeys must be a whole number, at least 1');
+  }
+  if (keychainService !== undefined && !isLabel(keychainService)) {
+    refuse('keychainService must be 1 to 256 printable ASCII characters');
+  }
+  if (keychainTimeout !== undefined && !(Number.isInteger(keychainTimeout) && keychainTimeout >= 100)) {
+    refuse('keychainTimeout must be a whole number of milliseconds, at least 100');
   }
 }
 
