@@ -1,8 +1,10 @@
 /** The table of commands. */
 import type { Command } from './command.ts';
+import { connect } from './connect/command.ts';
 import { demo } from './demo/command.ts';
 import { inspectCommand } from './inspect/command.ts';
 import { keygen } from './keygen.ts';
+import { proxy } from './proxy/command.ts';
 import { verify } from './verify.ts';
 
-export const commands: readonly Command[] = [demo, inspectCommand, keygen, verify];
+export const commands: readonly Command[] = [connect, demo, inspectCommand, keygen, proxy, verify];

@@ -27,7 +27,20 @@ const layers: Record<string, readonly string[]> = {
   agent: [...below, 'evidence', 'keys'],
   mcp: [...below, 'evidence', 'keys', 'verifier', 'attester', 'agent'],
   integrations: [...below, 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp'],
-  cli: ['index.ts', ...below, 'native', 'evidence', 'keys', 'verifier', 'attester', 'agent', 'mcp', 'integrations'],
+  bridge: [...below, 'keys', 'agent'],
+  cli: [
+    'index.ts',
+    ...below,
+    'native',
+    'evidence',
+    'keys',
+    'verifier',
+    'attester',
+    'agent',
+    'mcp',
+    'integrations',
+    'bridge',
+  ],
 };
 
 /** The protocol core runs anywhere: no node: module and no npm package. */

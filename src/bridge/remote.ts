@@ -1,0 +1,407 @@
+/**
+ * The remote MCP server over Streamable HTTP, in all protocol versions that have it (2025-03-26 and newer, with sessions or
+ * without). Messages are passed on as the bytes that they came as; what is read of them is what belongs to this transport.
+ */
+import { isJsonObject, type JsonObject } from '../core/json.ts';
+import { AttestedError } from '../errors.ts';
+import type { FetchLike } from '../platform/http.ts';
+import { type Answers, openAnswers } from './answers.ts';
+import { backOff, discard, failureOf, mediaTypeOf, pause, readBody } from './http.ts';
+import { asLine } from './lines.ts';
+import {
+  type Envelope,
+  INTERNAL_ERROR,
+  type Message,
+  type MessageId,
+  readEnvelope,
+  requestsOf,
+  rpcErrorOf,
+} from './message.ts';
+import { openMirror, versionIn } from './mirrored.ts';
+import { readEvents, type ServerEvent } from './sse.ts';
+
+export interface RemoteOptions {
+  url: URL;
+  /** Adds what authenticates a request, and stays within the server. */
+  fetch: FetchLike;
+  /** Gives one line to the host; resolves when the host can take more. */
+  deliver: (line: Uint8Array) => Promise<void>;
+  /** For people. */
+  log: (text: string) => void;
+  /** Largest message, bytes. */
+  maxBytes: number;
+}
+
+export interface Remote {
+  /** Sends what the host said. Resolves when all that was asked is answered, be it with an error. Never rejects. */
+  send(envelope: Envelope): Promise<void>;
+  /** Ends the session. */
+  close(): Promise<void>;
+}
+
+/** A request of the bridge's own has to be answered within this many milliseconds. */
+const OWN_PATIENCE = 30_000;
+/** How often a message that could not be sent, or an answer that broke off, is tried again. */
+const MAX_TRIES = 6;
+/** Milliseconds to say goodbye. */
+const GOODBYE = 1500;
+/** Bounds for the pause that a server asks for, milliseconds. */
+const RETRY = { usual: 1000, least: 100, most: 60_000 } as const;
+/** Most that is read of a refusal's body. */
+const MAX_REFUSAL = 1024 * 1024;
+/** A request's header fields do not repeat what its body says (SEP-2243). */
+const HEADER_MISMATCH = -32_020;
+
+/** Nothing changes when these are asked twice. */
+const REPEATABLE: ReadonlySet<string> = new Set([
+  'completion/complete',
+  'initialize',
+  'ping',
+  'prompts/get',
+  'prompts/list',
+  'resources/list',
+  'resources/read',
+  'resources/templates/list',
+  'server/discover',
+  'tools/list',
+]);
+
+export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions): Remote {
+  const ended = new AbortController();
+  const mirror = openMirror();
+  const answers: Answers = openAnswers();
+  /** Of a server that keeps sessions; `version` also of one that does not. */
+  const session: { id: string | undefined; version: string | undefined } = { id: undefined, version: undefined };
+  const handshake: { initialize?: Message; initialized?: Envelope } = {};
+  let renewing: Promise<void> | undefined;
+  let listening = new AbortController();
+  let ownRequests = 0;
+
+  // ---- from the server
+
+  async function receive(bytes: Uint8Array): Promise<void> {
+    const envelope = readEnvelope(bytes);
+    if (typeof envelope === 'number')
+      return log('the server sent something that is no JSON-RPC message; it is left out');
+    let own = false;
+    for (const message of envelope.messages) {
+      if (message.kind !== 'response' || message.id === null) continue;
+      const waiting = answers.take(message.id);
+      if (waiting === undefined) continue;
+      own = waiting.resolve !== undefined;
+      learn(waiting.method, message.json.result, bytes);
+      waiting.resolve?.(message.json);
+    }
+    if (!own) await deliver(asLine(bytes));
+  }
+
+  function learn(method: string, result: unknown, bytes: Uint8Array): void {
+    if (method === 'initialize' && isJsonObject(result) && typeof result.protocolVersion === 'string') {
+      session.version = result.protocolVersion;
+    }
+    if (method === 'tools/list' && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('x-mcp-header')) {
+      mirror.learn(result);
+    }
+  }
+
+  /** Passes on a stream's messages; gives the id and pause from which it can be resumed, and how it ended. */
+  async function readStream(response: Response): Promise<{ lastId: string | undefined; retry: number; any: boolean }> {
+    let lastId: string | undefined;
+    let any = false;
+    let delivered: Promise<void> | undefined;
+    const reader = readEvents(maxBytes, (event: ServerEvent) => {
+      any = true;
+      lastId = event.id ?? lastId;
+      if (event.type !== 'message' || event.data.length === 0) return;
+      delivered = receive(event.data);
+    });
+    try {
+      for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+        reader.push(chunk);
+        await delivered; // a host that does not read must not make us hold what the server sends
+      }
+    } catch (error) {
+      if (ended.signal.aborted || lastId === undefined || error instanceof AttestedError) throw error;
+    }
+    const retry = Math.min(Math.max(reader.retry ?? RETRY.usual, RETRY.least), RETRY.most);
+    return { lastId, retry, any };
+  }
+
+  // ---- to the server
+
+  function headersFor(envelope: Envelope | undefined, accept: string): Headers {
+    const headers = new Headers({ accept });
+    const [message] = envelope?.messages ?? [];
+    const version = message === undefined ? undefined : versionIn(message);
+    if (envelope !== undefined) headers.set('content-type', 'application/json');
+    if (message?.kind === 'request' && version !== undefined) {
+      session.version = version;
+      mirror.apply(headers, message, version);
+      return headers;
+    }
+    if (isInitialize(envelope)) return headers;
+    const named = version ?? session.version;
+    if (named !== undefined) headers.set('mcp-protocol-version', named);
+    if (session.id !== undefined) headers.set('mcp-session-id', session.id);
+    return headers;
+  }
+
+  /** @throws AttestedError `http_*`, or what authentication throws */
+  async function exchange(
+    method: 'POST' | 'GET',
+    envelope: Envelope | undefined,
+    signal: AbortSignal,
+    lastId?: string,
+  ) {
+    const accept = method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream';
+    const repeatable = requestsOf(envelope ?? { bytes: new Uint8Array(), messages: [] }).every((request) =>
+      REPEATABLE.has(request.method),
+    );
+    for (let failures = 0; ; failures++) {
+      const headers = headersFor(envelope, accept);
+      if (lastId !== undefined) headers.set('last-event-id', lastId);
+      const used = headers.get('mcp-session-id');
+      try {
+        const body = envelope?.bytes as Uint8Array<ArrayBuffer> | undefined;
+        return { response: await fetch(url, { method, headers, signal, ...(body !== undefined && { body }) }), used };
+      } catch (error) {
+        if (signal.aborted) throw error;
+        const failure = failureOf(error, url.origin);
+        const again = failure.unsent || (repeatable && failures === 0 && !(error instanceof AttestedError));
+        if (!again || failures + 1 >= MAX_TRIES || !(await pause(backOff(failures), signal))) throw failure.error;
+      }
+    }
+  }
+
+  async function post(envelope: Envelope, signal: AbortSignal): Promise<void> {
+    for (let renewed = false; ; renewed = true) {
+      const { response, used } = await exchange('POST', envelope, signal);
+      if (response.ok) {
+        if (isInitialize(envelope)) session.id = response.headers.get('mcp-session-id') ?? undefined;
+        return await readAnswer(response, envelope, signal);
+      }
+      const refusal = await readRefusal(response);
+      if (!renewed && used !== null && isSessionLost(response.status, refusal)) await renewSession(used);
+      else if (!renewed && refusal?.code === HEADER_MISMATCH && (await learnTools(envelope))) continue;
+      else return refused(envelope, response.status, refusal);
+    }
+  }
+
+  async function readAnswer(first: Response, envelope: Envelope, signal: AbortSignal): Promise<void> {
+    const open = () => requestsOf(envelope).some(({ id }) => answers.has(id));
+    if (!open()) return discard(first);
+    const type = mediaTypeOf(first);
+    if (type === 'application/json') {
+      await receive(await readBody(first, maxBytes));
+    } else if (type === 'text/event-stream') {
+      await followStream(first, open, signal);
+    } else {
+      await discard(first);
+      throw new AttestedError('http_failed', `${url.origin} answered with neither JSON nor an event stream`);
+    }
+    if (open()) throw new AttestedError('http_failed', `${url.origin} ended its answer before it was complete`);
+  }
+
+  /** A stream that ends before the answer has come is resumed where it stopped, if the server numbered its events. */
+  async function followStream(first: Response, open: () => boolean, signal: AbortSignal): Promise<void> {
+    let response = first;
+    let lastId: string | undefined;
+    for (let failures = 0; failures < MAX_TRIES; failures++) {
+      const read = await readStream(response);
+      lastId = read.lastId ?? lastId;
+      if (!open() || lastId === undefined) return;
+      if (read.any) failures = 0;
+      if (!(await pause(Math.max(read.retry, failures === 0 ? 0 : backOff(failures)), signal))) return;
+      ({ response } = await exchange('GET', undefined, signal, lastId));
+      if (!response.ok || mediaTypeOf(response) !== 'text/event-stream') return discard(response);
+    }
+  }
+
+  interface Refusal {
+    code: number;
+    message: string;
+    error: JsonObject;
+  }
+
+  /** A JSON-RPC error in the body of a refusal. */
+  async function readRefusal(response: Response): Promise<Refusal | undefined> {
+    if (mediaTypeOf(response) !== 'application/json') return void (await discard(response));
+    try {
+      const json: unknown = JSON.parse(Buffer.from(await readBody(response, MAX_REFUSAL)).toString('utf8'));
+      const error = isJsonObject(json) && isJsonObject(json.error) ? json.error : undefined;
+      if (typeof error?.code !== 'number' || typeof error.message !== 'string') return undefined;
+      return { code: error.code, message: error.message, error };
+    } catch {
+      return undefined;
+    }
+  }
+
+  async function refused(envelope: Envelope, status: number, refusal: Refusal | undefined): Promise<void> {
+    const requests = requestsOf(envelope);
+    if (requests.length === 0) log(`${url.origin} refused a message with status ${status}`);
+    const error = refusal?.error ?? {
+      code: INTERNAL_ERROR,
+      message: `attested: ${url.origin} answered with status ${status}`,
+      data: { status },
+    };
+    for (const { id } of requests) await fail(id, error);
+  }
+
+  async function fail(id: MessageId, error: object): Promise<void> {
+    const waiting = answers.take(id);
+    if (waiting === undefined) return;
+    if (waiting.resolve !== undefined) return waiting.resolve({ error: error as JsonObject });
+    await deliver(asLine(Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, error }))));
+  }
+
+  // ---- requests of the bridge's own
+
+  /** @returns the response; undefined when there is none in time */
+  async function ask(json: JsonObject): Promise<JsonObject | undefined> {
+    const id = `attested-bridge-${++ownRequests}`;
+    const message = { ...json, id } as JsonObject;
+    const request = { kind: 'request' as const, id, method: String(json.method), json: message };
+    const answered = new Promise<JsonObject>((resolve) => answers.expect(request, { resolve }));
+    const signal = AbortSignal.any([ended.signal, AbortSignal.timeout(OWN_PATIENCE)]);
+    await run({ bytes: Buffer.from(JSON.stringify(message)), messages: [request] }, signal);
+    answers.take(id);
+    return Promise.race([answered, Promise.resolve(undefined)]);
+  }
+
+  /** A server that has forgotten the session (it was restarted, as a rule) gets the host's own handshake once more. */
+  function renewSession(lost: string): Promise<void> {
+    if (session.id !== lost) return Promise.resolve();
+    renewing ??= beginAgain().finally(() => {
+      renewing = undefined;
+    });
+    return renewing;
+  }
+
+  async function beginAgain(): Promise<void> {
+    const lost = session.id;
+    const { initialize, initialized } = handshake;
+    const before = session.version;
+    const answer = initialize === undefined ? undefined : await ask(initialize.json);
+    if (!isJsonObject(answer?.result)) {
+      session.id = lost; // the next message tries again
+      throw new AttestedError('http_failed', `${url.origin} has ended the session, and a new one could not be begun`);
+    }
+    log(`${url.origin} had forgotten the session; a new one was begun`);
+    if (session.version !== before) log(`the server now speaks protocol version ${session.version}`);
+    if (initialized === undefined) return;
+    await run(initialized, ended.signal);
+    listen();
+  }
+
+  /** The tools' schemas say which arguments the header fields repeat, and the host may know them from an earlier run. */
+  async function learnTools(envelope: Envelope): Promise<boolean> {
+    const [message] = envelope.messages;
+    if (message?.kind !== 'request' || message.method !== 'tools/call') return false;
+    const { params } = message.json;
+    const _meta = isJsonObject(params) ? params._meta : undefined;
+    let cursor: unknown;
+    for (let page = 0; page < 20; page++) {
+      const asked = { _meta, ...(cursor !== undefined && { cursor }) } as JsonObject;
+      const answer = await ask({ jsonrpc: '2.0', method: 'tools/list', params: asked });
+      if (!isJsonObject(answer?.result)) return page > 0;
+      cursor = answer.result.nextCursor;
+      if (typeof cursor !== 'string') return true;
+    }
+    return true;
+  }
+
+  // ---- the stream that the server may use at any time
+
+  function listen(): void {
+    listening.abort();
+    listening = new AbortController();
+    const signal = AbortSignal.any([ended.signal, listening.signal]);
+    keepListening(signal).catch((error: unknown) => {
+      if (!signal.aborted) log(`the server's stream is given up: ${failureOf(error, url.origin).error.message}`);
+    });
+  }
+
+  async function keepListening(signal: AbortSignal): Promise<void> {
+    let lastId: string | undefined;
+    for (let failures = 0; !signal.aborted; failures++) {
+      let wait: number = RETRY.usual;
+      try {
+        const { response, used } = await exchange('GET', undefined, signal, lastId);
+        if (response.ok && mediaTypeOf(response) === 'text/event-stream') {
+          const read = await readStream(response);
+          lastId = read.lastId ?? lastId;
+          wait = read.retry;
+          if (read.any) failures = 0;
+        } else {
+          await discard(response);
+          if (response.status === 404 && used !== null) return await renewSession(used);
+          if (response.status < 500) return; // there is none (405), or none for us
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof AttestedError && !error.code.startsWith('http_')) throw error;
+      }
+      await pause(Math.max(wait, failures === 0 ? 0 : backOff(failures)), signal);
+    }
+  }
+
+  // ---- for the bridge
+
+  /** Sends, and sees to it that each request is answered. */
+  async function run(envelope: Envelope, signal: AbortSignal): Promise<void> {
+    try {
+      await post(envelope, signal);
+    } catch (error) {
+      const failure = rpcErrorOf(signal.aborted ? error : failureOf(error, url.origin).error);
+      const requests = requestsOf(envelope);
+      if (requests.length === 0 && !signal.aborted) log(failure.message);
+      for (const { id } of requests) await fail(id, failure);
+    }
+  }
+
+  /**
+   * From 2026-07-28 on a request is cancelled by closing its stream; before, the notification does it, and the server may still
+   * answer.
+   */
+  function cancel(message: Message): boolean {
+    const params = isJsonObject(message.json.params) ? message.json.params : {};
+    const id = params.requestId;
+    if (typeof id !== 'string' && typeof id !== 'number') return false;
+    const waiting = answers.take(id);
+    waiting?.stop?.abort();
+    return waiting?.stop !== undefined;
+  }
+
+  return {
+    async send(envelope) {
+      const [first] = envelope.messages;
+      if (first?.kind === 'notification' && first.method === 'notifications/cancelled' && cancel(first)) return;
+      const stop = first !== undefined && versionIn(first) !== undefined ? new AbortController() : undefined;
+      for (const request of requestsOf(envelope)) answers.expect(request, { stop });
+      const initialize = requestsOf(envelope).find(({ method }) => method === 'initialize');
+      if (initialize !== undefined) handshake.initialize = initialize;
+      await run(envelope, stop === undefined ? ended.signal : AbortSignal.any([ended.signal, stop.signal]));
+      if (first?.kind === 'notification' && first.method === 'notifications/initialized') {
+        handshake.initialized = envelope;
+        listen();
+      }
+    },
+    async close() {
+      ended.abort();
+      if (session.id === undefined) return;
+      const headers = headersFor(undefined, '*/*');
+      const signal = AbortSignal.timeout(GOODBYE);
+      // a server may forbid it (405), or be gone
+      await fetch(url, { method: 'DELETE', headers, signal }).then(discard, () => undefined);
+    },
+  };
+}
+
+function isInitialize(envelope: Envelope | undefined): boolean {
+  return envelope !== undefined && requestsOf(envelope).some(({ method }) => method === 'initialize');
+}
+
+/** 404 as the specification says, or 400 with words to that effect, which many servers answer. */
+function isSessionLost(status: number, refusal: { message: string } | undefined): boolean {
+  return status === 404 || (status === 400 && refusal !== undefined && /\bsession\b/i.test(refusal.message));
+}

@@ -1,0 +1,21 @@
+/** How the long-running commands begin to end, and end for sure. */
+
+/** Largest message that is passed on, bytes. */
+export const MAX_MESSAGE: number = 128 * 1024 * 1024;
+
+/** Milliseconds after which a process whose work is done does not wait for what is left over. */
+const PATIENCE = 2000;
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Aborts at the first of the signals that ask a process to end. A second one ends it at once, as usual. */
+export function endSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of SIGNALS) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+/** A connection that does not close must not keep a process without a host alive. */
+export function leave(): void {
+  setTimeout(() => process.exit(), PATIENCE).unref();
+}
