@@ -9,9 +9,10 @@ import type { KeyProvider } from '../keys/provider.ts';
 import type { FetchLike } from '../platform/http.ts';
 import { type ForeignTokens, openArtifacts } from './artifacts.ts';
 import { keepAttestations } from './attestations.ts';
-import { type AttesterLocation, openAttester, type ProveEvidence, softwareEvidence } from './attester-client.ts';
+import { type AttesterLocation, openAttester } from './attester-client.ts';
 import { DEFAULT_HEADER_BUDGET, openHeaderBudget } from './budget.ts';
 import { type AgentParts, openClientAuth } from './client-auth.ts';
+import { chooseEvidence, type ProveEvidence } from './evidence.ts';
 import { openMiddleware } from './fetch.ts';
 import { labelPrefix, openIdentities, SHARED_SCOPE, scopeOf } from './identity.ts';
 import { bare } from './metadata.ts';
@@ -29,8 +30,11 @@ export interface AgentOptions {
   attester: AttesterLocation;
   /** One-time token for the first contact with the attester. */
   enrolmentToken?: string | undefined;
-  /** How the key and machine are proved to the attester. Default: possession of both keys. */
-  evidence?: ProveEvidence | undefined;
+  /**
+   * How keys and machine are proved to the attester. `tpm` tells it which TPM this is, by its endorsement key; `software` is
+   * possession of both keys. Default: `tpm` where the keys are in one and the attester can check it, else `software`.
+   */
+  evidence?: 'tpm' | 'software' | ProveEvidence | undefined;
   /** The method that the client is registered for at its authorization servers. Default: the best that each offers. */
   method?: PopMethod | undefined;
   /** Default `separate`: a key and an attestation per server (PRIV-1). */
@@ -149,14 +153,16 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     (method) => method !== 'dpop_combined' || revisionOf(revision).combined !== 'absent',
   );
   const warnings = openWarnings(options.onWarning);
-  const enrolment = await keys.createKey({ label: `${labelPrefix(clientId)}:enrolment` });
+  const prove = chooseEvidence(options.evidence, keys);
+  const enrolmentLabel = `${labelPrefix(clientId)}:enrolment`;
+  const enrolment = await keys.createKey({ label: enrolmentLabel });
   const store = await openState(options.stateDirectory ?? keys.directory, clientId, warnings);
   const client = openAttester({
     attester: options.attester,
     clientId,
-    enrolment,
+    enrolment: { label: enrolmentLabel, signer: enrolment },
     storage: keys.assurance,
-    prove: options.evidence ?? softwareEvidence,
+    prove,
     revision,
     now,
     timeout,

@@ -88,11 +88,11 @@ export function keepAttestations(options: {
 
   /** The enrolment token works once, so until the instance is enrolled, requests go one after the other. */
   function enrolled(identity: Identity): ReturnType<AttesterClient['request']> {
-    if (store.enrolled || enrolmentToken === undefined) return client.request(identity.signer, undefined);
+    if (store.enrolled || enrolmentToken === undefined) return client.request(identity, undefined);
     const turn = enrolling.then(async () => {
-      if (store.enrolled) return client.request(identity.signer, undefined);
+      if (store.enrolled) return client.request(identity, undefined);
       // an attester that knows the enrolment key already, say after a loss of our state, does not look at the token
-      const answer = await client.request(identity.signer, enrolmentToken);
+      const answer = await client.request(identity, enrolmentToken);
       store.enrolled = true;
       return answer;
     });

@@ -1,6 +1,6 @@
 /** The instance's side of the conversation in evidence/protocol.ts. Nothing that is sent names a server (PRIV-3). */
 import { parseAttestation } from '../core/attestation.ts';
-import type { JsonObject } from '../core/json.ts';
+import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { readPublicJwk, sameKey } from '../core/jwk.ts';
 import { readErrorCode } from '../core/oauth-errors.ts';
 import { type RevisionNumber, revisionOf } from '../core/revisions.ts';
@@ -8,8 +8,8 @@ import type { Signer } from '../core/signer.ts';
 import type { KeyStorage } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 import { ATTESTER_PATHS, type AttestationRequest } from '../evidence/protocol.ts';
-import { proveSoftware } from '../evidence/software/prove.ts';
 import { assertSafeUrl, type FetchedJson, type FetchLike, fetchJson } from '../platform/http.ts';
+import { type EvidenceInput, type Offer, type ProveEvidence, readOffer } from './evidence.ts';
 
 /** Where the attester is: its issuer URL, that with a fetch of its own, or the attester itself in this process. */
 export type AttesterLocation =
@@ -17,29 +17,11 @@ export type AttesterLocation =
   | { url: string; fetch?: FetchLike }
   | { issuer: string; handler(request: Request): Promise<Response> };
 
-export interface EvidenceInput {
-  /** The attester's issuer URL. */
-  attester: string;
-  clientId: string;
-  /** From the attester, used once. */
-  challenge: string;
-  enrolmentSigner: Signer;
-  instanceSigner: Signer;
-  storage: KeyStorage;
-  /** Milliseconds since the epoch. */
-  now: () => number;
+/** A key with the name that its provider knows it by. */
+export interface NamedKey {
+  label: string;
+  signer: Signer;
 }
-
-/** Makes the evidence for one attestation request. */
-export type ProveEvidence = (input: EvidenceInput) => Promise<AttestationRequest['evidence']>;
-
-/** Proof of possession of both keys: what every key backend can do. */
-export const softwareEvidence: ProveEvidence = ({ storage, ...input }) =>
-  proveSoftware({
-    ...input,
-    // hardware is never stated on the agent's own word: that takes the TPM's evidence
-    storage: storage === 'keychain' ? 'keychain' : 'software',
-  }) as Promise<unknown> as Promise<AttestationRequest['evidence']>;
 
 export interface AttesterClient {
   /**
@@ -48,13 +30,13 @@ export interface AttesterClient {
    * @returns the attestation and the seconds for which it is good from now
    * @throws AttestedError `attester_refused` when the attester says no, `attester_unavailable` when it gives no usable answer
    */
-  request(instance: Signer, enrolmentToken: string | undefined): Promise<{ attestation: string; lifetime: number }>;
+  request(instance: NamedKey, enrolmentToken: string | undefined): Promise<{ attestation: string; lifetime: number }>;
 }
 
 export function openAttester(options: {
   attester: AttesterLocation;
   clientId: string;
-  enrolment: Signer;
+  enrolment: NamedKey;
   storage: KeyStorage;
   prove: ProveEvidence;
   revision: RevisionNumber | undefined;
@@ -76,27 +58,34 @@ export function openAttester(options: {
       throw new AttestedError('attester_unavailable', 'the client attester could not be reached', { cause });
     });
 
-  async function challenge(): Promise<string> {
+  async function begin(): Promise<{ challenge: string; offer: Offer }> {
     const answer = await post(ATTESTER_PATHS.challenge, {});
-    const value = answer.json?.challenge;
-    if (answer.status !== 200 || typeof value !== 'string' || value === '') throw failure(answer);
-    return value;
+    return { challenge: challengeIn(answer), offer: readOffer(answer.json ?? {}) };
   }
 
-  async function ask(instance: Signer, enrolmentToken: string | undefined): Promise<FetchedJson> {
-    const given = await challenge();
-    const evidence = await prove({
+  async function ask(instance: NamedKey, enrolmentToken: string | undefined): Promise<FetchedJson> {
+    const input: EvidenceInput = {
       attester: issuer,
       clientId,
-      challenge: given,
-      enrolmentSigner: enrolment,
-      instanceSigner: instance,
+      ...(await begin()),
+      enrolmentSigner: enrolment.signer,
+      enrolmentLabel: enrolment.label,
+      instanceSigner: instance.signer,
+      instanceLabel: instance.label,
       storage,
       now,
-    });
-    const request: AttestationRequest = { client_id: clientId, challenge: given, evidence };
-    if (enrolmentToken !== undefined) request.enrolment_token = enrolmentToken;
-    return post(ATTESTER_PATHS.attestation, request);
+    };
+    const send = async (step: EvidenceInput): Promise<FetchedJson> => {
+      const evidence = await prove(step);
+      const request: AttestationRequest = { client_id: clientId, challenge: step.challenge, evidence };
+      if (enrolmentToken !== undefined) request.enrolment_token = enrolmentToken;
+      return post(ATTESTER_PATHS.attestation, request);
+    };
+    const answer = await send(input);
+    const next = answer.json?.next;
+    // one further step, and no third: an attester must not keep a TPM at work
+    if (answer.status !== 200 || !isJsonObject(next)) return answer;
+    return send({ ...input, challenge: challengeIn(answer), next });
   }
 
   return {
@@ -112,7 +101,7 @@ export function openAttester(options: {
         const seconds = Math.floor(now() / 1000);
         try {
           const parsed = parseAttestation(text, revision);
-          const own = readPublicJwk(instance.publicJwk, 'attester_unavailable', 'ATT-4');
+          const own = readPublicJwk(instance.signer.publicJwk, 'attester_unavailable', 'ATT-4');
           if (parsed.clientId === clientId && sameKey(parsed.instanceKey, own)) {
             // counted from iat where there is one: this machine's clock may differ from the attester's
             const lifetime = parsed.exp - (parsed.iat ?? seconds);
@@ -129,6 +118,12 @@ export function openAttester(options: {
       }
     },
   };
+}
+
+function challengeIn(answer: FetchedJson): string {
+  const value = answer.json?.challenge;
+  if (answer.status !== 200 || typeof value !== 'string' || value === '') throw failure(answer);
+  return value;
 }
 
 function locate(attester: AttesterLocation): { issuer: string; fetch: FetchLike | undefined } {
@@ -164,6 +159,7 @@ function failure(answer: FetchedJson): AttestedError {
 const HINTS: Readonly<Record<string, string>> = {
   access_denied:
     'it is revoked, or new and its enrolmentToken missing, used or expired, or its clientId not in the policy',
+  device_conflict: 'it is known by another TPM or AK; a new enrolment key and token are needed',
   invalid_client_attestation: 'its evidence does not count; is the clock of this machine right?',
 };
 

@@ -7,6 +7,7 @@ export {
   type DpopSession,
   type IdentityInfo,
 } from './agent.ts';
-export type { AttesterLocation, EvidenceInput, ProveEvidence } from './attester-client.ts';
+export type { AttesterLocation } from './attester-client.ts';
+export type { EvidenceInput, Offer, ProveEvidence } from './evidence.ts';
 export type { TrackingMode } from './tracking.ts';
 export type { AgentWarning, AgentWarningCode, WarningListener } from './warnings.ts';
