@@ -22,6 +22,8 @@ export { ekHash } from './ek-hash.ts';
 export type { EkSubject } from './ek-names.ts';
 export { type EkQuirk, ekQuirks } from './ek-quirks.ts';
 export { encodePublic } from './encode-public.ts';
+export { type EventLog, parseEventLog, type SpecId, type TcgEvent } from './event-log.ts';
+export { type EventLogMatch, eventLogMatches, type MeasuredEvent, replayEventLog } from './event-log-replay.ts';
 export { type Credential, type CredentialInput, makeCredential } from './make-credential.ts';
 export { encodePcrSelection, type PcrSelectionList, type SelectedBank } from './pcr-selection.ts';
 export { parsePublic } from './public.ts';
