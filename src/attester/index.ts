@@ -2,7 +2,7 @@
 
 export type { DeviceStatement } from '../evidence/protocol.ts';
 export type { TpmClock } from '../evidence/tpm/clock.ts';
-export type { PcrPins, TpmTrustOptions } from '../evidence/tpm/trust.ts';
+export type { PcrPins, ProvedLog, TpmTrustOptions } from '../evidence/tpm/trust.ts';
 export {
   type Attester,
   type AttesterOptions,

@@ -1,10 +1,11 @@
 /** Check 8: the machine's state, as far as the operator asks for it. */
 import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
+import { parseEventLog } from '../../tpm2/event-log.ts';
+import { eventLogMatches } from '../../tpm2/event-log-replay.ts';
 import type { VerifiedAttest } from '../../tpm2/signed-attest.ts';
 import { verifyQuote } from '../../tpm2/verify-quote.ts';
-import { logOf } from './event-log.ts';
 import { judged, refuse, requireAll } from './refusal.ts';
-import type { DemandedQuote, ReadPins } from './trust.ts';
+import type { DemandedQuote, ProvedLog, ReadPins } from './trust.ts';
 import type { QuotedPcrs } from './wire.ts';
 
 /** @throws AttestedError `invalid_client_attestation` */
@@ -20,12 +21,20 @@ export async function checkQuote(
   const verified = judged(8, () => verifyQuote({ attest, signature, ak, extraData, pcrs }));
   requireAll(8, [[isSelection(verified.pcrs, demanded.pcrs), 'the quote is over other PCRs than those asked for']]);
   requireAll(8, [[matchesPins(verified.pcrs, pins), 'a PCR has another value than the policy of this client pins']]);
-  const log = demanded.eventLog && eventLog !== undefined ? judged(8, () => logOf(eventLog, verified.pcrs)) : undefined;
+  const log =
+    demanded.eventLog && eventLog !== undefined ? judged(8, () => provedBy(eventLog, verified.pcrs)) : undefined;
   // the operator's judge sees only what the TPM signed
   if ((await demanded.check(verified.pcrs, log)) !== true) {
     throw refuse('invalid_client_attestation', 8, 'the state of the machine is not acceptable');
   }
   return verified;
+}
+
+/** What the log proves, bank by bank. */
+function provedBy(eventLog: Uint8Array, pcrs: PcrValues): ProvedLog {
+  const log = parseEventLog(eventLog);
+  const banks = Object.entries(pcrs).map(([bank, values]) => [bank, eventLogMatches(log, bank as PcrBankName, values)]);
+  return Object.fromEntries(banks);
 }
 
 /** Are these exactly the PCRs of the selection? */

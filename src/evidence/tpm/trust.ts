@@ -2,7 +2,7 @@
 import { AttestedError } from '../../errors.ts';
 import { readCertificate } from '../../platform/certificates.ts';
 import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
-import type { TcgEvent } from '../../tpm2/event-log.ts';
+import type { EventLogMatch } from '../../tpm2/event-log-replay.ts';
 
 export interface TpmTrustOptions {
   /** Roots of TPM makers, each DER or PEM (which may hold several): EK certificates must lead to one. No default. */
@@ -30,15 +30,18 @@ export interface TpmTrustOptions {
      * Judges the machine's state; anything but `true` refuses it.
      *
      * @param values of the demanded PCRs, as the TPM signed them
-     * @param log those events that lead to exactly these values, in their order; undefined where the device shows no log.
-     *   PCR and digest of an event are what the TPM measured. Its type, and what it says beside the digest, are the
-     *   device's word: recompute the digest before you believe any of it.
+     * @param log what the event log proves about them; undefined where the device shows none. Only events of PCRs that the
+     *   log explains in full are in it, in their order. An event's type is the device's word, and so is its data, except
+     *   where `dataIsMeasured`: decide on digests that you know.
      */
-    check?: (values: PcrValues, log: readonly TcgEvent[] | undefined) => boolean | Promise<boolean>;
+    check?: (values: PcrValues, log: ProvedLog | undefined) => boolean | Promise<boolean>;
   };
   /** Largest event log in bytes, to 1 MiB. Default 256 KiB. */
   maxEventLog?: number;
 }
+
+/** By bank: which PCRs the log explains, which it does not, and the events of the former. */
+export type ProvedLog = Partial<Record<PcrBankName, EventLogMatch>>;
 
 /** Bank → PCR → the values that are accepted, hexadecimal. */
 export type PcrPins = Readonly<Partial<Record<PcrBankName, Readonly<Record<number, string | readonly string[]>>>>>;
