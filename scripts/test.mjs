@@ -27,6 +27,14 @@ const parts = [
       { libraries: ['libtss2-tcti-device.so.0'], packages: ['libtss2-tcti-device0t64', 'libtss2-tcti-device0'] },
     ],
   },
+  {
+    name: 'keychain',
+    needs: [
+      { commands: ['dbus-daemon'], packages: ['dbus-daemon', 'dbus'] },
+      { commands: ['dbus-send'], packages: ['dbus-bin', 'dbus'] },
+      { commands: ['gnome-keyring-daemon'], packages: ['gnome-keyring'] },
+    ],
+  },
 ];
 
 const has = (command) => spawnSync('sh', ['-c', 'command -v "$1"', 'sh', command]).status === 0;
