@@ -1,6 +1,7 @@
 /** What `openKeys` can be told. */
 import { AttestedError } from '../errors.ts';
 import { isLabel } from './labels.ts';
+import { assertTpmOptions, type TpmOptions } from './tpm/options.ts';
 
 export interface OpenKeysOptions {
   /**
@@ -33,6 +34,14 @@ export interface OpenKeysOptions {
    * least 100.
    */
   keychainTimeout?: number;
+  /**
+   * A directory remembers whether its keys are in the TPM, the keychain or files. `refuse` (the default) keeps to that: when
+   * it cannot be used, or a weaker one is named, the keys are not opened. `allow` gives that identity up and makes new keys in
+   * a weaker place.
+   */
+  downgrade?: 'refuse' | 'allow';
+  /** The TPM, and how its keys are to be protected beyond it. */
+  tpm?: TpmOptions;
 }
 
 export const SCRYPT_LOG2N = { least: 14, usual: 17, most: 18 } as const;
@@ -65,6 +74,10 @@ export function assertOptions(options: OpenKeysOptions): void {
   if (keychainTimeout !== undefined && !(Number.isInteger(keychainTimeout) && keychainTimeout >= 100)) {
     refuse('keychainTimeout must be a whole number of milliseconds, at least 100');
   }
+  if (options.downgrade !== undefined && !['refuse', 'allow'].includes(options.downgrade)) {
+    refuse("downgrade must be 'refuse' or 'allow'");
+  }
+  if (options.tpm !== undefined) assertTpmOptions(options.tpm);
 }
 
 /** Bounded above, because the value is also read from disk: a hostile file must not cost gigabytes. */

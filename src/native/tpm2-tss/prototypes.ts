@@ -53,6 +53,7 @@ export const esysCommands = {
     ...['cellOrNull', 'cellOrNull'],
   ],
   Esys_PolicyPCR: ['handle', ...sessions, 'memory', 'memory'],
+  Esys_PolicyAuthValue: ['handle', ...sessions],
   Esys_PolicyOR: ['handle', ...sessions, 'memory'],
   Esys_PolicyGetDigest: ['handle', ...sessions, 'cell'],
   Esys_PCR_Read: [...sessions, 'memory', 'cell', 'cell', 'cell'],

@@ -19,7 +19,10 @@ const EMPTY: Uint8Array = sized(new Uint8Array(0));
 export function sessionCommands({
   exclusively,
   sessions,
-}: Context): Pick<Esys, 'startSession' | 'policySecret' | 'policyPcr' | 'policyOr' | 'policyGetDigest'> {
+}: Context): Pick<
+  Esys,
+  'startSession' | 'policySecret' | 'policyPcr' | 'policyAuthValue' | 'policyOr' | 'policyGetDigest'
+> {
   return {
     startSession: ({ type, hash = SHA256, saltKey = NONE, encrypt = false, continueSession = true }) =>
       exclusively(async (io) => {
@@ -63,6 +66,8 @@ export function sessionCommands({
         const pcrs = io.input('TPML_PCR_SELECTION', pcrSelection(selection));
         await io.call('Esys_PolicyPCR', session, NONE, NONE, NONE, now, pcrs);
       }),
+
+    policyAuthValue: (session) => exclusively((io) => io.call('Esys_PolicyAuthValue', session, NONE, NONE, NONE)),
 
     policyOr: (session, digests) =>
       exclusively(async (io) => {

@@ -107,6 +107,8 @@ export interface Esys {
   /** TPM2_PolicySecret with the endorsement or owner hierarchy's (empty) auth. */
   policySecret(session: EsysHandle, hierarchy: Exclude<Hierarchy, 'null'>): Promise<void>;
   policyPcr(session: EsysHandle, selection: readonly PcrBank[]): Promise<void>;
+  /** TPM2_PolicyAuthValue: the object's auth value is needed besides; give it with the session. */
+  policyAuthValue(session: EsysHandle): Promise<void>;
   policyOr(session: EsysHandle, digests: readonly Uint8Array[]): Promise<void>;
   policyGetDigest(session: EsysHandle): Promise<Uint8Array>;
   /**

@@ -1,0 +1,75 @@
+/** Response codes of the TPM and of tpm2-tss, sorted by what is to be done about them (TPM 2.0 Part 2 §6.6). */
+
+const LAYERS_THAT_SPEAK_FOR_THE_TPM = [0, 11, 12]; // the TPM itself, and resource managers
+
+/** A response code without the number of the handle, session or parameter that it is about. */
+export const TPM_RC = {
+  AUTH_FAIL: 0x8e,
+  BAD_AUTH: 0xa2,
+  HANDLE: 0x8b,
+  VALUE: 0x84,
+  INTEGRITY: 0x9f,
+  POLICY_FAIL: 0x9d,
+  SIZE: 0x95,
+  PCR_CHANGED: 0x128,
+  OBJECT_MEMORY: 0x902,
+  SESSION_MEMORY: 0x903,
+  SESSION_HANDLES: 0x905,
+  OBJECT_HANDLES: 0x906,
+  YIELDED: 0x908,
+  CANCELED: 0x909,
+  TESTING: 0x90a,
+  NV_RATE: 0x920,
+  LOCKOUT: 0x921,
+  RETRY: 0x922,
+  NV_UNAVAILABLE: 0x923,
+} as const;
+
+/** What a failure asks for. */
+export type Remedy =
+  /** The connection is gone: open another one. */
+  | 'reopen'
+  /** The TPM has no room for another object or session. */
+  | 'make-room'
+  /** Objects or sessions that we had loaded are gone, as after a restart of the TPM behind a living connection. */
+  | 'reload'
+  /** The TPM asks us to come again. */
+  | 'wait';
+
+const remedies = new Map<number, Remedy>([
+  [TPM_RC.OBJECT_MEMORY, 'make-room'],
+  [TPM_RC.OBJECT_HANDLES, 'make-room'],
+  [TPM_RC.SESSION_MEMORY, 'make-room'],
+  [TPM_RC.SESSION_HANDLES, 'make-room'],
+  [TPM_RC.PCR_CHANGED, 'wait'],
+  [TPM_RC.YIELDED, 'wait'],
+  [TPM_RC.CANCELED, 'wait'],
+  [TPM_RC.TESTING, 'wait'],
+  [TPM_RC.NV_RATE, 'wait'],
+  [TPM_RC.RETRY, 'wait'],
+  [TPM_RC.NV_UNAVAILABLE, 'wait'],
+  [TPM_RC.HANDLE, 'reload'],
+]);
+
+/** TSS2_BASE_RC values in the layers of tpm2-tss. */
+const [BAD_SEQUENCE, IO_ERROR, NO_CONNECTION] = [0x7, 0xa, 0x9];
+const FORMAT_ONE = 0x80;
+const [REFERENCE_FIRST, REFERENCE_LAST] = [0x910, 0x91e];
+
+/** The TPM's code as {@link TPM_RC} has it; undefined where it was not the TPM that spoke. */
+export function tpmCode(code: number): number | undefined {
+  if (code < 0 || !LAYERS_THAT_SPEAK_FOR_THE_TPM.includes(code >>> 16)) return undefined;
+  const bare = code & 0xfff;
+  return bare & FORMAT_ONE ? bare & 0xbf : bare;
+}
+
+export function remedyFor(code: number): Remedy | undefined {
+  const spoken = tpmCode(code);
+  if (spoken === undefined) {
+    const base = code & 0xffff;
+    const connection = base === BAD_SEQUENCE || base === IO_ERROR || base === NO_CONNECTION;
+    return code > 0 && code !== 0xffffffff && connection ? 'reopen' : undefined;
+  }
+  if (spoken >= REFERENCE_FIRST && spoken <= REFERENCE_LAST) return 'reload';
+  return remedies.get(spoken);
+}
