@@ -63,12 +63,15 @@ export function eventLogMatches(
   pcrs: Readonly<Record<number, Uint8Array>>,
 ): EventLogMatch {
   const replayed = log.algorithms.includes(bank) ? replayEventLog(log, { bank }) : undefined;
-  const asked = Object.keys(pcrs).map(Number);
   const isMeasured = new Set(log.events.filter(({ type }) => type !== EV_NO_ACTION).map(({ pcr }) => pcr));
+  const expectedOf = (pcr: number): Uint8Array | undefined => {
+    if (replayed === undefined) return undefined;
+    return replayed[pcr] ?? (isMeasured.has(pcr) ? undefined : resetValue(pcr, bank));
+  };
+  const asked = Object.keys(pcrs).map(Number);
   const matched = new Set(
     asked.filter((pcr) => {
-      const expected =
-        replayed?.[pcr] ?? (isMeasured.has(pcr) || replayed === undefined ? undefined : resetValue(pcr, bank));
+      const expected = expectedOf(pcr);
       return expected !== undefined && equalInConstantTime(expected, pcrs[pcr] as Uint8Array);
     }),
   );

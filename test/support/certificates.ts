@@ -1,5 +1,5 @@
 /** Certificates of any shape, signed with `node:crypto`: good chains, and every kind that must be refused. */
-import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { constants, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { AsnConvert, OctetString } from '@peculiar/asn1-schema';
 import {
   AlgorithmIdentifier,
@@ -38,7 +38,13 @@ export interface CertificateOptions {
   critical?: string;
   keys?: { privateKey: KeyObject; publicKey: KeyObject };
   /** Default sha256. */
-  hash?: 'sha1' | 'sha256';
+  hash?: 'sha1' | 'sha256' | 'sha384' | 'sha512';
+  /** RSASSA-PSS, by an issuer with an RSA key. */
+  pss?: boolean;
+  /** Further extensions. */
+  more?: Extension[];
+  /** The subject's key, where it is not to stand as OpenSSL writes it: SubjectPublicKeyInfo, DER. */
+  spki?: Uint8Array;
 }
 
 export interface Issued {
@@ -52,9 +58,20 @@ export interface Issued {
 
 /** Signature algorithms by the issuer's key type and the hash. */
 const SIGNATURES: Record<string, string> = {
-  'ec sha256': '1.2.840.10045.4.3.2',
   'ec sha1': '1.2.840.10045.4.1',
+  'ec sha256': '1.2.840.10045.4.3.2',
+  'ec sha384': '1.2.840.10045.4.3.3',
+  'ec sha512': '1.2.840.10045.4.3.4',
+  'rsa sha1': '1.2.840.113549.1.1.5',
   'rsa sha256': '1.2.840.113549.1.1.11',
+  'rsa sha384': '1.2.840.113549.1.1.12',
+  'rsa sha512': '1.2.840.113549.1.1.13',
+};
+/** RSASSA-PSS-params with a salt as long as the hash; those for SHA-1 are all defaults. */
+const PSS_PARAMETERS: Record<string, string> = {
+  sha1: '3000',
+  sha256:
+    '3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120',
 };
 const COMMON_NAME = '2.5.4.3';
 
@@ -64,11 +81,15 @@ const newEcKeys = () => generateKeyPairSync('ec', { namedCurve: 'P-256' });
 export function issueCertificate(options: CertificateOptions): Issued {
   const { name, issuer, ca, pathLength, usage, purposes, critical, keys = newEcKeys(), hash = 'sha256' } = options;
   const signer = issuer?.privateKey ?? keys.privateKey;
-  const algorithm = SIGNATURES[`${signer.asymmetricKeyType} ${hash}`] as string;
-  const spki = createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({
-    type: 'spki',
-    format: 'der',
-  });
+  const algorithm = options.pss
+    ? new AlgorithmIdentifier({
+        algorithm: '1.2.840.113549.1.1.10',
+        parameters: new Uint8Array(Buffer.from(PSS_PARAMETERS[hash] as string, 'hex')).buffer,
+      })
+    : new AlgorithmIdentifier({ algorithm: SIGNATURES[`${signer.asymmetricKeyType} ${hash}`] as string });
+  const spki =
+    options.spki ??
+    createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({ type: 'spki', format: 'der' });
   const extensions: Extension[] = [];
   const add = (extnID: string, value: object, isCritical: boolean) =>
     extensions.push(
@@ -88,10 +109,11 @@ export function issueCertificate(options: CertificateOptions): Issued {
       new Extension({ extnID: critical, critical: true, extnValue: new OctetString(Buffer.from('0500', 'hex')) }),
     );
   }
+  extensions.push(...(options.more ?? []));
   const tbsCertificate = new TBSCertificate({
     version: 2,
     serialNumber: new Uint8Array(Buffer.concat([Buffer.from([1]), randomBytes(8)])).buffer,
-    signature: new AlgorithmIdentifier({ algorithm }),
+    signature: algorithm,
     issuer: nameOf(issuer?.name ?? name),
     validity: new Validity({
       notBefore: options.notBefore ?? new Date('2020-01-01T00:00:00Z'),
@@ -101,12 +123,16 @@ export function issueCertificate(options: CertificateOptions): Issued {
     subjectPublicKeyInfo: AsnConvert.parse(spki, SubjectPublicKeyInfo),
     ...(extensions.length > 0 && { extensions: new Extensions(extensions) }),
   });
-  const signature = sign(hash, Buffer.from(AsnConvert.serialize(tbsCertificate)), signer);
+  const padding = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST };
+  const signature = sign(hash, Buffer.from(AsnConvert.serialize(tbsCertificate)), {
+    key: signer,
+    ...(options.pss && padding),
+  });
   const der = Buffer.from(
     AsnConvert.serialize(
       new Certificate({
         tbsCertificate,
-        signatureAlgorithm: new AlgorithmIdentifier({ algorithm }),
+        signatureAlgorithm: algorithm,
         signatureValue: new Uint8Array(signature).buffer,
       }),
     ),
