@@ -6,6 +6,8 @@ export interface Waiting {
   method: string;
   /** Takes the response to a request of the bridge's own. */
   resolve?: ((response: JsonObject) => void) | undefined;
+  /** Of protocol version 2026-07-28 or newer. */
+  modern: boolean;
   /** Ends the exchange that the request is in. */
   stop?: AbortController | undefined;
 }

@@ -45,6 +45,8 @@ const OWN_PATIENCE = 30_000;
 const MAX_TRIES = 6;
 /** Milliseconds to say goodbye. */
 const GOODBYE = 1500;
+/** Milliseconds in which a cancelled request's answer may still come. */
+const LAST_WORDS = 10_000;
 /** Bounds for the pause that a server asks for, milliseconds. */
 const RETRY = { usual: 1000, least: 100, most: 60_000 } as const;
 /** Most that is read of a refusal's body. */
@@ -67,14 +69,16 @@ const REPEATABLE: ReadonlySet<string> = new Set([
 ]);
 
 export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions): Remote {
-  const ended = new AbortController();
+  /** What is under way; nothing begins once it is over. */
+  const exchanges = new Set<AbortController>();
+  let over = false;
   const mirror = openMirror();
   const answers: Answers = openAnswers();
   /** Of a server that keeps sessions; `version` also of one that does not. */
   const session: { id: string | undefined; version: string | undefined } = { id: undefined, version: undefined };
   const handshake: { initialize?: Message; initialized?: Envelope } = {};
   let renewing: Promise<void> | undefined;
-  let listening = new AbortController();
+  let listening: AbortController | undefined;
   let ownRequests = 0;
 
   // ---- from the server
@@ -121,7 +125,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
         await delivered; // a host that does not read must not make us hold what the server sends
       }
     } catch (error) {
-      if (ended.signal.aborted || lastId === undefined || error instanceof AttestedError) throw error;
+      if (over || lastId === undefined || error instanceof AttestedError) throw error;
     }
     const retry = Math.min(Math.max(reader.retry ?? RETRY.usual, RETRY.least), RETRY.most);
     return { lastId, retry, any };
@@ -261,9 +265,11 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
     const id = `attested-bridge-${++ownRequests}`;
     const message = { ...json, id } as JsonObject;
     const request = { kind: 'request' as const, id, method: String(json.method), json: message };
-    const answered = new Promise<JsonObject>((resolve) => answers.expect(request, { resolve }));
-    const signal = AbortSignal.any([ended.signal, AbortSignal.timeout(OWN_PATIENCE)]);
-    await run({ bytes: Buffer.from(JSON.stringify(message)), messages: [request] }, signal);
+    const answered = new Promise<JsonObject>((resolve) => answers.expect(request, { resolve, modern: false }));
+    const exchange = begin();
+    const late = setTimeout(() => exchange.abort(), OWN_PATIENCE);
+    await run({ bytes: Buffer.from(JSON.stringify(message)), messages: [request] }, exchange);
+    clearTimeout(late);
     answers.take(id);
     return Promise.race([answered, Promise.resolve(undefined)]);
   }
@@ -289,7 +295,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
     log(`${url.origin} had forgotten the session; a new one was begun`);
     if (session.version !== before) log(`the server now speaks protocol version ${session.version}`);
     if (initialized === undefined) return;
-    await run(initialized, ended.signal);
+    await run(initialized, begin());
     listen();
   }
 
@@ -313,12 +319,15 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
   // ---- the stream that the server may use at any time
 
   function listen(): void {
-    listening.abort();
-    listening = new AbortController();
-    const signal = AbortSignal.any([ended.signal, listening.signal]);
-    keepListening(signal).catch((error: unknown) => {
-      if (!signal.aborted) log(`the server's stream is given up: ${failureOf(error, url.origin).error.message}`);
-    });
+    listening?.abort();
+    const exchange = begin();
+    listening = exchange;
+    keepListening(exchange.signal)
+      .catch((error: unknown) => {
+        if (exchange.signal.aborted) return;
+        log(`the server's stream is given up: ${failureOf(error, url.origin).error.message}`);
+      })
+      .finally(() => exchanges.delete(exchange));
   }
 
   async function keepListening(signal: AbortSignal): Promise<void> {
@@ -347,8 +356,16 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
 
   // ---- for the bridge
 
+  function begin(): AbortController {
+    const exchange = new AbortController();
+    if (over) exchange.abort();
+    else exchanges.add(exchange);
+    return exchange;
+  }
+
   /** Sends, and sees to it that each request is answered. */
-  async function run(envelope: Envelope, signal: AbortSignal): Promise<void> {
+  async function run(envelope: Envelope, exchange: AbortController): Promise<void> {
+    const { signal } = exchange;
     try {
       await post(envelope, signal);
     } catch (error) {
@@ -356,38 +373,48 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
       const requests = requestsOf(envelope);
       if (requests.length === 0 && !signal.aborted) log(failure.message);
       for (const { id } of requests) await fail(id, failure);
+    } finally {
+      exchanges.delete(exchange);
     }
   }
 
   /**
-   * From 2026-07-28 on a request is cancelled by closing its stream; before, the notification does it, and the server may still
-   * answer.
+   * The host does not wait for the answer any more. From version 2026-07-28 on that is said by closing the stream, and the
+   * notification goes no further. Before, the notification says it; the stream is closed later, since many servers leave it open.
+   *
+   * @returns whether all has been said
    */
   function cancel(message: Message): boolean {
     const params = isJsonObject(message.json.params) ? message.json.params : {};
     const id = params.requestId;
     if (typeof id !== 'string' && typeof id !== 'number') return false;
     const waiting = answers.take(id);
-    waiting?.stop?.abort();
-    return waiting?.stop !== undefined;
+    if (waiting === undefined) return false;
+    if (waiting.modern) waiting.stop?.abort();
+    else setTimeout(() => waiting.stop?.abort(), LAST_WORDS).unref();
+    return waiting.modern;
   }
 
   return {
     async send(envelope) {
       const [first] = envelope.messages;
       if (first?.kind === 'notification' && first.method === 'notifications/cancelled' && cancel(first)) return;
-      const stop = first !== undefined && versionIn(first) !== undefined ? new AbortController() : undefined;
-      for (const request of requestsOf(envelope)) answers.expect(request, { stop });
+      const stop = begin();
+      const modern = first !== undefined && versionIn(first) !== undefined;
+      // other requests of a batch share its exchange
+      const waiting = envelope.messages.length === 1 ? { stop, modern } : { modern };
+      for (const request of requestsOf(envelope)) answers.expect(request, waiting);
       const initialize = requestsOf(envelope).find(({ method }) => method === 'initialize');
       if (initialize !== undefined) handshake.initialize = initialize;
-      await run(envelope, stop === undefined ? ended.signal : AbortSignal.any([ended.signal, stop.signal]));
+      await run(envelope, stop);
       if (first?.kind === 'notification' && first.method === 'notifications/initialized') {
         handshake.initialized = envelope;
         listen();
       }
     },
     async close() {
-      ended.abort();
+      over = true;
+      for (const exchange of exchanges) exchange.abort();
       if (session.id === undefined) return;
       const headers = headersFor(undefined, '*/*');
       const signal = AbortSignal.timeout(GOODBYE);
@@ -401,7 +428,9 @@ function isInitialize(envelope: Envelope | undefined): boolean {
   return envelope !== undefined && requestsOf(envelope).some(({ method }) => method === 'initialize');
 }
 
-/** 404 as the specification says, or 400 with words to that effect, which many servers answer. */
+/** 404 as the specification says, or 400 with words to that effect, which many servers answer after a restart. */
 function isSessionLost(status: number, refusal: { message: string } | undefined): boolean {
-  return status === 404 || (status === 400 && refusal !== undefined && /\bsession\b/i.test(refusal.message));
+  return (
+    status === 404 || (status === 400 && refusal !== undefined && /\bsession\b|not initialized/i.test(refusal.message))
+  );
 }

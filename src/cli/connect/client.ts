@@ -25,6 +25,7 @@ export async function openClient(settings: Settings, io: Io, signal: AbortSignal
       clientId,
       keys,
       attester: await attesterOf(settings, keys),
+      method: settings.method,
       enrolmentToken: settings.enrolmentToken,
       onWarning: ({ message }) => log(message),
     });

@@ -8,10 +8,18 @@ const PATIENCE = 2000;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Aborts at the first of the signals that ask a process to end. A second one ends it at once, as usual. */
+/**
+ * Aborts at the first of the signals that ask a process to end; a second one ends it at once. The listeners stay: where the only
+ * other one is proper-lockfile's, that one would end the process.
+ */
 export function endSignal(): AbortSignal {
   const controller = new AbortController();
-  for (const name of SIGNALS) process.once(name, () => controller.abort());
+  for (const name of SIGNALS) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(1);
+      controller.abort();
+    });
+  }
   return controller.signal;
 }
 

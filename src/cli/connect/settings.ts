@@ -1,5 +1,6 @@
 /** What `connect` and `proxy` can be told, from the command line, the environment, or a file. */
 import { parseJsonObject } from '../../core/json.ts';
+import { POP_METHODS, type PopMethod } from '../../core/metadata.ts';
 import type { KeyBackend } from '../../keys/index.ts';
 import { assertSafeUrl } from '../../platform/http.ts';
 import { type Arguments, type Option, UsageError } from '../command.ts';
@@ -28,6 +29,11 @@ export const CONNECTION_OPTIONS = {
     type: 'string',
     value: 'FILE',
     help: 'key files are encrypted under the first line of this file',
+  },
+  method: {
+    type: 'string',
+    value: 'METHOD',
+    help: 'attestation_pop_jwt or dpop_combined, as the client is registered (default: the best that the server offers)',
   },
   grant: {
     type: 'string',
@@ -64,6 +70,7 @@ export interface Settings {
   keys: 'auto' | KeyBackend;
   directory: string | undefined;
   passphrase: string | undefined;
+  method: PopMethod | undefined;
   grant: 'auto' | 'client_credentials' | 'authorization_code';
   scope: string | undefined;
   issuer: string | undefined;
@@ -100,6 +107,7 @@ export async function readSettings(args: Arguments, env: Record<string, string |
     keys: oneOf('keys', text('keys') ?? 'auto', ['auto', 'tpm', 'keychain', 'software'] as const),
     directory: text('dir'),
     passphrase: passphraseFile === undefined ? undefined : await firstLine(passphraseFile),
+    method: text('method') === undefined ? undefined : oneOf('method', text('method') as string, POP_METHODS),
     grant: oneOf('grant', text('grant') ?? 'auto', ['auto', 'client_credentials', 'authorization_code'] as const),
     scope: text('scope'),
     issuer: text('issuer'),

@@ -15,6 +15,8 @@ import { remoteJwks } from '../../../src/verifier/index.ts';
 import { listenForTest } from './http.ts';
 
 export const CALLBACK = 'https://agent.example/callback';
+/** For programs on the person's machine, which add their port (RFC 8252 §7.3). */
+export const LOOPBACK_CALLBACK = 'http://127.0.0.1/callback';
 export const SCOPE = 'mcp';
 
 /** One client per authentication method; they share nothing. */
@@ -47,7 +49,8 @@ export async function startAuthorizationServer(
   const tokens = { lifetime: 300 };
   const client = {
     grant_types: ['client_credentials', 'authorization_code', 'refresh_token'],
-    redirect_uris: [CALLBACK],
+    application_type: 'native',
+    redirect_uris: [CALLBACK, LOOPBACK_CALLBACK],
     response_types: ['code'],
     scope: `openid offline_access ${SCOPE}`,
   };

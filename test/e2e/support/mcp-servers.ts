@@ -19,11 +19,15 @@ export interface McpServer {
   refusals: AttestedError[];
   /** Sends every connected client of a stateful server word that the tools have changed. */
   announce(): void;
+  /** Forgets all sessions, as a restart does. */
+  forget(): Promise<void>;
 }
 
 export interface McpServerOptions {
   policy?: VerifierOptions['policy'];
   binding?: RequireAttestedAgentOptions['binding'];
+  /** Adds tools. */
+  extend?: (server: McpServerV1) => void;
 }
 
 /** What the tool `whoami` gives, as JSON. */
@@ -80,11 +84,12 @@ export async function startMcpV2(world: LoopbackWorld, options: McpServerOptions
       }
       return text('done');
     });
+    options.extend?.(server as never);
     return server;
   });
   const guarded = protect(handler, gateOptions(world, resource, refusals, options));
   http.answerWith(toNodeListener(guarded, { url: resource }));
-  return { url: new URL(resource), refusals, announce: () => undefined };
+  return { url: new URL(resource), refusals, announce: () => undefined, forget: async () => undefined };
 }
 
 /** SDK v1, with sessions, behind the Express adapter. */
@@ -111,6 +116,7 @@ export async function startMcpV1(world: LoopbackWorld, options: McpServerOptions
 
   async function begin(owner: string): Promise<StreamableHTTPServerTransport> {
     const server = serverV1();
+    options.extend?.(server as never);
     const transport: StreamableHTTPServerTransport = new StreamableHTTPServerTransport({
       sessionIdGenerator: () => randomUUID(),
       onsessioninitialized: (id) => void sessions.set(id, { owner, transport, server }),
@@ -124,6 +130,11 @@ export async function startMcpV1(world: LoopbackWorld, options: McpServerOptions
     refusals,
     announce: () => {
       for (const { server } of sessions.values()) server.sendToolListChanged();
+    },
+    forget: async () => {
+      const all = [...sessions.values()];
+      sessions.clear();
+      for (const { transport } of all) await transport.close();
     },
   };
 }
