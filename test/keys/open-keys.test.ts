@@ -16,13 +16,6 @@ afterEach(async () => {
 });
 
 describe('openKeys', () => {
-  test.each(['tpm', 'keychain'] as const)('%s says that it is not in this version', async (kind) => {
-    await expect(openKeys(kind, { directory: place.directory })).rejects.toMatchObject({
-      code: 'key_store_unavailable',
-      message: expect.stringContaining('not in this version'),
-    });
-  });
-
   test.each(['none', '', 'Software', '__proto__', 'toString'])('there is no provider %j', async (kind) => {
     await expect(openKeys(kind as 'auto')).rejects.toMatchObject({ code: 'invalid_argument' });
   });
@@ -48,37 +41,6 @@ describe('openKeys', () => {
     await keys.close();
   });
 
-  test('auto takes the first that opens, and says why not the others', async () => {
-    const keys = await openKeys('auto', { directory: place.directory, machineSecret });
-    expect(keys).toMatchObject({ kind: 'software', assurance: 'software', directory: place.directory });
-    expect(keys.why).toMatch(/^software: .*; not tpm: .*not in this version; not keychain: .*not in this version$/);
-    const signer = await keys.createKey({ label: 'a key' });
-    expect(await keys.listKeys()).toHaveLength(1);
-    await keys.close();
-    await expect(signer.sign(new Uint8Array())).rejects.toMatchObject({ code: 'key_store_unavailable' });
-  });
-
-  test('auto without a directory takes the default one', async () => {
-    vi.stubEnv('ATTESTED_HOME', place.directory);
-    const keys = await openKeys('auto', { machineSecret });
-    expect(keys.directory).toBe(place.directory);
-    await keys.close();
-  });
-
-  test('auto does not go on to other keys when a store is there and does not open', async () => {
-    await (await openKeys('auto', { directory: place.directory, machineSecret })).close();
-    const other = { directory: place.directory, machineSecret: Buffer.alloc(32, 8) };
-    await expect(openKeys('auto', other)).rejects.toMatchObject({ code: 'key_store_wrong_secret' });
-  });
-
-  test('auto with no place at all names every reason', async () => {
-    const directory = '/dev/null/nowhere';
-    await expect(openKeys('auto', { directory, machineSecret })).rejects.toMatchObject({
-      code: 'key_store_unavailable',
-      message: expect.stringMatching(/not tpm: .*not keychain: .*not software: .*not a directory/),
-    });
-  });
-
   test.each([
     ['an empty directory', { directory: '' }],
     ['a directory with NUL', { directory: 'a\0b' }],
@@ -91,6 +53,10 @@ describe('openKeys', () => {
     ['too cheap a scrypt', { directory: '/tmp', passphrase: 'x', scryptLog2N: 13 }],
     ['too dear a scrypt', { directory: '/tmp', passphrase: 'x', scryptLog2N: 19 }],
     ['room for no key', { directory: '/tmp', maxLoadedKeys: 0 }],
+    ['a downgrade that is neither refused nor allowed', { directory: '/tmp', downgrade: true as unknown as 'allow' }],
+    ['a keychain service that is empty', { directory: '/tmp', keychainService: '' }],
+    ['a keychain that has no time', { directory: '/tmp', keychainTimeout: 99 }],
+    ['a TPM option that there is not', { directory: '/tmp', tpm: { tctl: 'device' } as object }],
   ])('refuses %s', async (_what, options) => {
     await expect(openKeys('software', options)).rejects.toMatchObject({ code: 'invalid_argument' });
   });
