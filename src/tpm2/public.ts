@@ -49,7 +49,7 @@ const schemeTables = { rsa: schemeTable('rsa'), ecc: schemeTable('ecc'), keyedha
  * @throws AttestedError `tpm_malformed`
  */
 export function parsePublic(bytes: Uint8Array): TpmPublic {
-  const reader = new Reader(withoutSize(bytes, STRUCTURE), STRUCTURE);
+  const reader = new Reader(withoutSize(bytes, STRUCTURE, typesById), STRUCTURE);
   const type = reader.id(typesById, 'the type');
   const nameAlg = reader.id(hashesById, 'the name algorithm');
   const attributes = readAttributes(reader.u32()) ?? reader.fail('a reserved attribute bit is set');

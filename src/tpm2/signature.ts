@@ -41,7 +41,7 @@ const schemesById = byId(signatureSchemes);
  * @throws AttestedError `tpm_malformed`
  */
 export function parseSignature(bytes: Uint8Array): TpmSignature {
-  const reader = new Reader(withoutSize(bytes, STRUCTURE), STRUCTURE);
+  const reader = new Reader(withoutSize(bytes, STRUCTURE, schemesById), STRUCTURE);
   const alg = reader.id(schemesById, 'the algorithm');
   const hash = reader.id(hashesById, 'the hash').name;
   const signature: TpmSignature =

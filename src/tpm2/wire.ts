@@ -96,14 +96,23 @@ export class Reader {
 }
 
 /**
- * A structure's own bytes where it may come as a TPM2B: the size prefix is dropped when it counts exactly the rest. No
- * structure read here can begin like that by itself (a TPMT's first field is its type, at which length none is complete).
+ * A structure's own bytes where it may come as a TPM2B: the size prefix is dropped when it counts exactly the rest.
+ *
+ * @param beginnings the 16-bit ids that the structure may begin with, where its first field may be mistaken for a size: the
+ *   prefix is one only if such an id follows (no hash algorithm, which stands second in a TPMT, has the id of a type or scheme)
  */
-export function withoutSize(bytes: Uint8Array, structure: string): Uint8Array {
+export function withoutSize(
+  bytes: Uint8Array,
+  structure: string,
+  beginnings?: ReadonlyMap<number, unknown>,
+): Uint8Array {
   if (!(bytes instanceof Uint8Array)) throw malformed(structure, 'not given as bytes');
-  const prefixed = bytes.length > 2 && (bytes[0] as number) * 0x100 + (bytes[1] as number) === bytes.length - 2;
-  return prefixed ? bytes.subarray(2) : bytes;
+  if (bytes.length < 4 || numberAt(bytes, 0) !== bytes.length - 2) return bytes;
+  return beginnings === undefined || beginnings.has(numberAt(bytes, 2)) ? bytes.subarray(2) : bytes;
 }
+
+const numberAt = (bytes: Uint8Array, offset: number): number =>
+  (bytes[offset] as number) * 0x100 + (bytes[offset + 1] as number);
 
 /** Parts of a structure, to be joined by {@link concat}. */
 export const u8 = (value: number): Uint8Array => Uint8Array.of(value);
