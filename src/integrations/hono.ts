@@ -52,9 +52,9 @@ export function attestedResource(options: ResourceEndpointOptions): HonoMiddlewa
 }
 
 /** With Node's rawHeaders where there are any: they show repeated fields as they came. */
-function asCame(raw: Request, env: unknown): GateRequest & Partial<Request> {
+function asCame(raw: Request, env: unknown): GateRequest & Pick<Request, 'clone' | 'bodyUsed'> {
   const rawHeaders = (env as { incoming?: { rawHeaders?: unknown } } | null | undefined)?.incoming?.rawHeaders;
   if (!Array.isArray(rawHeaders)) return raw;
   const { method, url, bodyUsed } = raw;
-  return { method, url, bodyUsed, headers: rawHeaders, clone: () => raw.clone() } as GateRequest & Partial<Request>;
+  return { method, url, bodyUsed, headers: rawHeaders as string[], clone: () => raw.clone() };
 }

@@ -21,7 +21,10 @@ export interface SwtpmOptions {
 }
 
 export interface Swtpm {
-  /** For `openEsys` and the key provider. Every command is a connection of its own, so several processes may use it. */
+  /**
+   * For `openEsys` and the key provider. Every command is a connection of its own, so several processes may take turns; at the
+   * same time they need `startRelay`.
+   */
   tcti: string;
   /** The TPM's own directory: its state, its socket, and room for a test's files. */
   directory: string;
