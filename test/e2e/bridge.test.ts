@@ -280,13 +280,13 @@ describe('the process', () => {
         })),
     });
     // the SDKs' hosts would spend a minute on putting such a line together: theirs is not what is tested
-    const { say, answer, lines } = await startRaw({ url: mcp.url, place: await newPlace(world) });
+    const { say, answer, messages } = await startRaw({ url: mcp.url, place: await newPlace(world) });
     say(`${JSON.stringify(initialize)}\n{"jsonrpc":"2.0","method":"notifications/initialized"}\n`);
     say('{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"big"}}\n');
     for (let id = 100; id < 110; id++)
       say(`{"jsonrpc":"2.0","id":${id},"method":"tools/call","params":{"name":"whoami"}}\n`);
     expect(textOf((await answer(7)).result)).toHaveLength(MEGABYTES * 1024 * 1024);
-    await until(() => lines.length === 12);
+    await until(() => messages.length === 12);
   });
 
   const initialize = {
@@ -301,12 +301,15 @@ describe('the process', () => {
     const { command, args, env } = commandFor(options.url, options.place);
     const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     onTestFinished(() => void child.kill('SIGKILL'));
-    const lines: string[] = [];
-    let partial = '';
+    const messages: { id?: unknown; result?: never; error?: never }[] = [];
+    let parts: string[] = [];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      const parts = (partial + text).split('\n');
-      partial = parts.pop() ?? '';
-      lines.push(...parts);
+      const [first = '', ...others] = text.split('\n');
+      parts.push(first);
+      for (const part of others) {
+        messages.push(JSON.parse(parts.join('')));
+        parts = [part];
+      }
     });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -316,12 +319,12 @@ describe('the process', () => {
     return {
       child,
       exited,
-      lines,
+      messages,
       said: () => said,
       say: (text: string) => void child.stdin.write(text),
       answer: async (id: unknown) => {
-        await until(() => lines.some((line) => JSON.parse(line).id === id), 15_000);
-        return JSON.parse(lines.find((line) => JSON.parse(line).id === id)!);
+        await until(() => messages.some((message) => message.id === id), 15_000);
+        return messages.find((message) => message.id === id) as Record<'result' | 'error', never>;
       },
     };
   }
@@ -348,7 +351,7 @@ describe('the process', () => {
   }
 
   test('garbage, half messages and messages in pieces: errors for the host, and it goes on', async () => {
-    const { say, answer, lines, said } = await withSlowTool();
+    const { say, answer, messages, said } = await withSlowTool();
     say('this is not JSON\n');
     say('{"jsonrpc":"2.0","id":9}\n[]\n"text"\n\n   \n\r\n');
     say('{"jsonrpc":"2.0","id":"a');
@@ -356,9 +359,11 @@ describe('the process', () => {
     say('b","method":"tools/list"}\r');
     await sleep(50);
     say('\n');
-    expect((await answer('ab')).result.tools).toHaveLength(3);
-    const errors = lines.map((line) => JSON.parse(line)).filter(({ id }) => id === null);
-    expect(errors.map(({ error }) => error.code)).toEqual([-32_700, -32_600, -32_600, -32_600]);
+    expect(((await answer('ab')).result as { tools: unknown[] }).tools).toHaveLength(3);
+    const errors = messages.filter(({ id }) => id === null);
+    expect(errors.map(({ error }) => (error as unknown as { code: number }).code)).toEqual([
+      -32_700, -32_600, -32_600, -32_600,
+    ]);
     expect(said()).not.toContain('this is not JSON');
   });
 
@@ -372,13 +377,13 @@ describe('the process', () => {
   });
 
   test('answers that are nearly there are waited for', async () => {
-    const { child, exited, say, lines } = await withSlowTool();
+    const { child, exited, say, messages } = await withSlowTool();
     say(
       '{"jsonrpc":"2.0","id":3,"method":"tools/list"}\n{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"whoami"}}',
     );
     child.stdin.end();
     expect(await exited).toEqual([0, null]);
-    expect(lines.map((line) => JSON.parse(line).id)).toEqual(expect.arrayContaining([3, 4]));
+    expect(messages.map(({ id }) => id)).toEqual(expect.arrayContaining([3, 4]));
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)('%s in the middle of a call', async (signal) => {
