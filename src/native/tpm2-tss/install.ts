@@ -8,7 +8,6 @@ const older = (tcti: string) =>
   `apt install libtss2-esys-3.0.2-0 libtss2-mu0 libtss2-tctildr0 libtss2-rc0 libtss2-tcti-${tcti}0`;
 const newer = (tcti: string) =>
   `apt install libtss2-esys-3.0.2-0t64 libtss2-mu-4.0.1-0t64 libtss2-tctildr0t64 libtss2-rc0t64 libtss2-tcti-${tcti}0t64`;
-
 const OLDER_RELEASES = /^(buster|bullseye|bookworm|focal|jammy)$/;
 
 type Release = Record<string, string>;
@@ -26,9 +25,13 @@ const commands: Record<string, (tcti: string, release: Release) => string> = {
   arch: () => 'pacman -S tpm2-tss',
 };
 
-/** Brokers that are no part of tpm2-tss have a package of their own name. */
-const broker: Record<string, Record<string, string>> = {
-  tabrmd: { fedora: 'dnf install tpm2-abrmd', rhel: 'dnf install tpm2-abrmd', arch: 'pacman -S tpm2-abrmd' },
+/** The module for the resource manager in user space is no part of tpm2-tss, but of that manager. */
+const brokers: Record<string, string> = {
+  debian: 'apt install libtss2-tcti-tabrmd0',
+  fedora: 'dnf install tpm2-abrmd',
+  rhel: 'dnf install tpm2-abrmd',
+  suse: 'zypper install libtss2-tcti-tabrmd0',
+  arch: 'pacman -S tpm2-abrmd',
 };
 
 /**
@@ -49,7 +52,8 @@ export function installHint(osRelease: string, tcti = 'device'): string {
     .map((name) => (name === 'ubuntu' ? 'debian' : name))
     .find((name) => Object.hasOwn(commands, name));
   if (known === undefined) return 'install tpm2-tss with your package manager';
-  return broker[tcti]?.[known] ?? (commands[known] as (typeof commands)[string])(tcti, release);
+  const broker = tcti === 'tabrmd' ? brokers[known] : undefined;
+  return broker ?? (commands[known] as (typeof commands)[string])(tcti, release);
 }
 
 /** {@link installHint} for this machine. */

@@ -13,7 +13,7 @@ type Reader = ReturnType<typeof createReader>;
 const none = [NONE, NONE, NONE] as const;
 
 /** Rounds that an answer in parts may take; a TPM that wants more is not well. */
-const MOST_ROUNDS = 256;
+const MOST_ROUNDS = 128;
 
 const never = (what: string) => new TpmError(NO_RESPONSE, `the TPM does not come to an end with ${what}`);
 
