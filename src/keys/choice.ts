@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { AttestedError } from '../errors.ts';
 import { backends, isWeaker, type KeyBackend, rememberBackend, rememberedBackend } from './backend.ts';
 import { unavailable } from './files/faults.ts';
+import { assertSecret, assertSecretName } from './labels.ts';
 import type { OpenKeysOptions } from './options.ts';
 import type { KeyProvider } from './provider.ts';
 import { chooseTcti } from './tpm/tcti.ts';
@@ -88,29 +89,30 @@ async function openFirst(
 
 /** The provider, which remembers itself in the directory before it makes the first key or keeps the first secret. */
 function remembering(provider: KeyProvider, home: string, replaces: (remembered: KeyBackend) => boolean): KeyProvider {
-  let done = false;
-  const remember = async () => {
-    if (done) return;
-    await rememberBackend(home, provider.kind, replaces);
-    done = true;
+  let remembered: Promise<void> | undefined;
+  /** Once; what waits for it goes on in the order of the calls. */
+  const remember = (): Promise<void> => {
+    remembered ??= rememberBackend(home, provider.kind, replaces).catch((error: unknown) => {
+      remembered = undefined;
+      throw error;
+    });
+    return remembered;
   };
   return {
     ...provider,
     async createKey(request) {
-      if (!done) {
-        await provider.getKey(request.label); // what is refused leaves no trace
-        await remember();
-      }
+      if (remembered === undefined) await provider.getKey(request.label); // what is refused leaves no trace
+      await remember();
       return provider.createKey(request);
     },
     secrets: {
       ...provider.secrets,
       async set(name, secret) {
-        if (!done) {
-          await provider.listKeys();
-          await remember();
-        }
-        return provider.secrets.set(name, secret);
+        assertSecretName(name);
+        assertSecret(secret);
+        const copy = Uint8Array.from(secret); // the caller's bytes may change while this one waits
+        await remember();
+        return provider.secrets.set(name, copy);
       },
     },
   };
