@@ -11,9 +11,7 @@ import {
   KeyUsageFlags,
   SubjectPublicKeyInfo,
 } from '@peculiar/asn1-x509';
-import { decodeBase64url } from '../core/bytes.ts';
-import { type EcJwk, type RsaJwk, readPublicJwk, sameKey } from '../core/jwk.ts';
-import { isRocaModulus } from '../core/roca.ts';
+import { type EcJwk, type RsaJwk, sameKey } from '../core/jwk.ts';
 import { AttestedError } from '../errors.ts';
 import { allows, type ReadCertificate, readCertificate } from '../platform/certificates.ts';
 import { chainToRoot, EK_PURPOSE } from './ek-chain.ts';
@@ -21,6 +19,7 @@ import { ekHash } from './ek-hash.ts';
 import { type EkSubject, readEkSubject } from './ek-names.ts';
 import type { EkQuirk } from './ek-quirks.ts';
 import { parsePublic } from './public.ts';
+import { refused, soundKey } from './refusal.ts';
 import { malformed } from './wire.ts';
 
 /** What an EK certificate says. Nothing of it is proved before {@link verifyEkCertificate}. */
@@ -62,13 +61,13 @@ export interface EkCertificateOptions {
 
 const MAX_BYTES = 64 * 1024;
 const MAX_INTERMEDIATES = 64;
-const RULE = 'TPM attestation 2';
+const CHECK = 2;
 
 /**
  * Verifies an EK certificate, as read from the TPM's NV: that a trusted root vouches for it, that every certificate on the
  * way is in its validity, an authority within its path length, signed with SHA-2 and without critical extensions that are
- * not understood; that it is one of an endorsement key as far as it says; that the key is sound and not from the faulty
- * library of CVE-2017-15361; and that it is the key `ek`. Nothing is fetched: a missing intermediate has to be given, and
+ * not understood; that it is one of an endorsement key as far as it says; that the key is sound and not of the faulty library
+ * of CVE-2017-15361 (ROCA); and that it is the key `ek`. Nothing is fetched: a missing intermediate has to be given, and
  * revocation is not looked up.
  *
  * What a certificate leaves out is tolerated and listed in `quirks`: a caller that needs it looks there. That the TPM at the
@@ -88,7 +87,7 @@ export function verifyEkCertificate(der: Uint8Array, options: EkCertificateOptio
   if (ek !== undefined) {
     const { publicJwk } = parsePublic(ek);
     if (publicJwk === undefined || !sameKey(publicJwk, said.publicKey)) {
-      throw refused('the endorsement key in use is not the one in the EK certificate');
+      throw refused(CHECK, 'the endorsement key in use is not the one in the EK certificate');
     }
   }
   return { ...said, quirks: [...quirks], chain: chain.map(({ x509 }) => new Uint8Array(x509.raw)) };
@@ -193,15 +192,8 @@ function readKey({ x509, tbs }: ReadCertificate, quirks: Quirks): EcJwk | RsaJwk
   } catch {
     throw malformed('EK certificate', 'has a key that cannot be read');
   }
-  return soundKey(jwk);
-}
-
-function soundKey(jwk: JsonWebKey): EcJwk | RsaJwk {
-  if (jwk.kty === 'RSA' && isRocaModulus(decodeBase64url(jwk.n ?? '') ?? new Uint8Array())) {
-    throw refused('the endorsement key was made by the faulty library of CVE-2017-15361 (ROCA)', 'CVE-2017-15361');
-  }
-  const key = readPublicJwk(jwk, 'tpm_refused', RULE);
-  if (key.kty === 'OKP') throw refused('no endorsement key is of that type');
+  const key = soundKey(jwk, CHECK).jwk;
+  if (key.kty === 'OKP') throw refused(CHECK, 'no endorsement key is of that type');
   return key;
 }
 
@@ -211,9 +203,10 @@ const USAGE = { RSA: KeyUsageFlags.keyEncipherment, EC: KeyUsageFlags.keyAgreeme
 /** Every statement that is there must fit. */
 function checkPurpose(certificate: ReadCertificate, key: EcJwk | RsaJwk): void {
   if (certificate.purposes?.includes(EK_PURPOSE) === false) {
-    throw refused('the certificate is for other purposes than an endorsement key');
+    throw refused(CHECK, 'the certificate is for other purposes than an endorsement key');
   }
-  if (!allows(certificate, USAGE[key.kty])) throw refused('the certificate forbids what an endorsement key does');
+  if (!allows(certificate, USAGE[key.kty]))
+    throw refused(CHECK, 'the certificate forbids what an endorsement key does');
 }
 
 function noteOmissions(certificate: ReadCertificate, quirks: Quirks): void {
@@ -236,8 +229,4 @@ function issuerUrls(certificate: ReadCertificate): string[] {
   } catch {
     return []; // nothing depends on them
   }
-}
-
-function refused(why: string, rule = RULE): AttestedError {
-  return new AttestedError('tpm_refused', why, { rule });
 }

@@ -8,7 +8,7 @@ import {
   id_ce_subjectAltName,
 } from '@peculiar/asn1-x509';
 import { readPublicJwk } from '../core/jwk.ts';
-import { AttestedError } from '../errors.ts';
+import type { AttestedError } from '../errors.ts';
 import {
   authorityFault,
   certificateJwk,
@@ -16,6 +16,7 @@ import {
   type ReadCertificate,
   readCertificate,
 } from '../platform/certificates.ts';
+import { refused } from './refusal.ts';
 
 /** Certificates from the leaf to the anchor. */
 const MAX_CHAIN = 6;
@@ -50,7 +51,7 @@ export function chainToRoot(
   now: number,
 ): ReadCertificate[] {
   const fault = certificateFault(leaf, now) ?? (leaf.isCa ? 'is that of a certificate authority' : undefined);
-  if (fault !== undefined) throw refused(fault);
+  if (fault !== undefined) throw refusedChain(fault);
   let firstFault: string | undefined;
   let signatures = 0;
 
@@ -85,7 +86,7 @@ export function chainToRoot(
             .map((intermediate) => [...chain, intermediate]),
     );
   }
-  throw refused(firstFault ?? 'does not lead to a trusted root');
+  throw refusedChain(firstFault ?? 'does not lead to a trusted root');
 }
 
 function topOf(chain: readonly ReadCertificate[]): ReadCertificate {
@@ -114,6 +115,6 @@ function keyFault(issuer: ReadCertificate): string | undefined {
   }
 }
 
-function refused(why: string): AttestedError {
-  return new AttestedError('tpm_refused', `the EK certificate ${why}`, { rule: 'TPM attestation 2' });
+function refusedChain(why: string): AttestedError {
+  return refused(2, `the EK certificate ${why}`);
 }

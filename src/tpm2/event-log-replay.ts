@@ -1,10 +1,10 @@
 /** What an event log adds up to, and how far that is what the TPM has (TCG PC Client Platform Firmware Profile §10.4.5). */
-import { AttestedError } from '../errors.ts';
 import { equalInConstantTime } from '../platform/crypto.ts';
 import { digest, hashes } from './algorithms.ts';
 import type { PcrBankName } from './device.ts';
 import type { EventLog, TcgEvent } from './event-log.ts';
 import { EV_NO_ACTION } from './event-types.ts';
+import { refused } from './refusal.ts';
 
 /** An event whose PCR, digest and place among the events of its PCR are proved by a quote. */
 export interface MeasuredEvent extends TcgEvent {
@@ -33,7 +33,7 @@ export interface EventLogMatch {
  */
 export function replayEventLog(log: EventLog, { bank }: { bank: PcrBankName }): Record<number, Uint8Array> {
   if (!log.algorithms.includes(bank)) {
-    throw new AttestedError('tpm_refused', 'the event log has no digests of this bank', { rule: 'TPM attestation 8' });
+    throw refused(8, 'the event log has no digests of this bank');
   }
   const values = new Map<number, Uint8Array>();
   const unknown = new Set<number>();

@@ -3,6 +3,7 @@ import { fromUtf8 } from '../core/bytes.ts';
 import { hashes, hashesById } from './algorithms.ts';
 import type { PcrBankName } from './device.ts';
 import { EV_NO_ACTION, eventTypeName } from './event-types.ts';
+import { ruleOf } from './refusal.ts';
 import { malformed } from './wire.ts';
 
 export interface TcgEvent {
@@ -45,7 +46,7 @@ const MAX_DIGEST_BYTES = 128;
 const PCRS = 24;
 const NO_PCR = 0xffffffff;
 const SPEC_ID = 'Spec ID Event03\0';
-const RULE = 'TPM attestation 8';
+const RULE = ruleOf(8);
 
 /**
  * Reads an event log as the operating system gives it (Linux: `/sys/kernel/security/tpm0/binary_bios_measurements`), in the

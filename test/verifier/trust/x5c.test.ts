@@ -86,6 +86,7 @@ describe('chains that are refused', () => {
   const early = ca('middle', root, { notBefore: new Date('2040-01-01T00:00:00Z') });
   const weakKey = ca('middle', root, { keys: generateKeyPairSync('rsa', { modulusLength: 1024 }) });
   const sha1 = ca('middle', root, { hash: 'sha1' });
+  const rsa = ca('rsa', root, { keys: generateKeyPairSync('rsa', { modulusLength: 2048 }) });
   const constrained = ca('middle', root, { critical: '2.5.29.30' });
   const deep: Issued[] = [];
   for (let i = 0; i < 5; i++) deep.unshift(ca(`level ${i}`, deep[0] ?? root));
@@ -112,6 +113,7 @@ describe('chains that are refused', () => {
     { name: 'issued by a certificate without basic constraints', chain: under(noConstraints) },
     { name: 'issued by an authority that may not sign certificates', chain: under(noCertSign) },
     { name: 'whose leaf is signed with SHA-1', chain: under(authority, { hash: 'sha1' }) },
+    { name: 'whose leaf is signed with RSASSA-PSS and SHA-1', chain: under(rsa, { hash: 'sha1', pss: true }) },
     { name: 'with an authority that is signed with SHA-1', chain: under(sha1) },
     { name: 'longer than an authority allows', chain: [below(underLimited), underLimited, limited] },
     { name: 'with a critical extension that is not understood', chain: under(constrained) },
