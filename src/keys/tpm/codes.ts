@@ -1,4 +1,5 @@
 /** Response codes of the TPM and of tpm2-tss, sorted by what is to be done about them (TPM 2.0 Part 2 §6.6). */
+import { OTHER_TPM } from './protocol.ts';
 
 const LAYERS_THAT_SPEAK_FOR_THE_TPM = [0, 11, 12]; // the TPM itself, and resource managers
 
@@ -64,6 +65,7 @@ export function tpmCode(code: number): number | undefined {
 }
 
 export function remedyFor(code: number): Remedy | undefined {
+  if (code === OTHER_TPM) return 'reload'; // what we remember of the TPM may be of the one that stood here before
   const spoken = tpmCode(code);
   if (spoken === undefined) {
     const base = code & 0xffff;

@@ -16,7 +16,7 @@ interface Row {
 
 const rows: Readonly<Record<Operation, Row>> = {
   open: { doing: 'be opened', subject: 'owner', deadlines: 1 },
-  hasParent: { doing: 'make its storage key', subject: 'owner', deadlines: 1 },
+  findParent: { doing: 'make its storage key', subject: 'owner', deadlines: 1 },
   create: { doing: 'make a key', subject: 'owner', deadlines: 6 },
   pcrPolicy: { doing: 'read its PCRs', subject: 'key', deadlines: 1 },
   sign: { doing: 'sign', subject: 'key', deadlines: 1 },

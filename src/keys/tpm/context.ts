@@ -7,16 +7,20 @@ import { TpmError } from '../../native/tpm2-tss/error.ts';
 import type { Esys, EsysHandle, OpenEsys } from '../../native/tpm2-tss/types.ts';
 import { type Remedy, remedyFor } from './codes.ts';
 import { createParents, type Parents } from './parents.ts';
-import type { TpmAddress } from './protocol.ts';
+import { HELD_BY_ANOTHER, type TpmAddress } from './protocol.ts';
 import { createSlots, type Slots } from './slots.ts';
+import { createTurn } from './turn.ts';
 
-/** Without a resource manager, others wait for the slots that we hold: for how long at most, and for how long we then step back. */
+/** Without a resource manager others wait until we are done: for how long at most, and when we are idle. Milliseconds, as all below. */
 const TURN = 2000;
-const STEP_BACK = 25;
-/** Without a resource manager, objects that stay for so long while we find no room belong to nobody who lives. Milliseconds. */
-const ABANDONED = 3000;
 const IDLE = 250;
+/** Long enough for another process of ours to take its turn. */
+const STEP_BACK = 30;
+/** Without a resource manager, objects that stay for so long while we find no room belong to nobody who will come back for them. */
+const ABANDONED = 3000;
 const [FIRST_PAUSE, LONGEST_PAUSE] = [2, 50];
+/** Hiccups of these kinds are mended at once or not at all. */
+const MOST_TRIES: Readonly<Record<Remedy, number>> = { reopen: 1, reload: 1, 'make-room': Infinity, wait: Infinity };
 const TPM_CAP_HANDLES = 1;
 const FIRST_TRANSIENT = 0x80000000;
 
@@ -24,7 +28,7 @@ export interface Context {
   esys: Esys;
   slots: Slots;
   parents: Parents;
-  /** What a job wants to keep as long as the context lives, such as sessions. */
+  /** Sessions that jobs keep for the next ones, by name. */
   kept: Map<string, EsysHandle>;
 }
 
@@ -37,13 +41,18 @@ export interface TpmContext {
 
 export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmContext {
   const { tcti, managed } = address;
+  let orphans = address.orphans ?? false;
+  const turn = managed ? undefined : createTurn(tcti);
   let context: Context | undefined;
   let opened = 0;
   let tail: Promise<unknown> = Promise.resolve();
+  let waiting = 0;
   let idle: NodeJS.Timeout | undefined;
-  let running = 0;
 
-  async function open(): Promise<Context> {
+  async function open(patience: number): Promise<Context> {
+    if (turn !== undefined && !(await turn.take(patience))) {
+      throw new TpmError(HELD_BY_ANOTHER, 'another process holds the TPM');
+    }
     const esys = await openEsys(tcti);
     try {
       const slots = await createSlots(esys);
@@ -58,11 +67,11 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   /** Leaves nothing of ours in the TPM. What fails here was gone already. */
   async function release(): Promise<void> {
     const held = context;
-    context = undefined;
-    if (held === undefined) return;
-    await dropSessions(held);
-    await held.slots.clear();
-    await held.esys.close().catch(ignore);
+    if (held !== undefined) {
+      await dropSessions(held);
+      await held.slots.clear();
+    }
+    await abandon();
   }
 
   /** After a dead connection: nothing can be flushed any more. */
@@ -70,31 +79,32 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     const held = context;
     context = undefined;
     await held?.esys.close().catch(ignore);
+    await turn?.give();
   }
 
   async function attempt<T>(patience: number, job: (context: Context) => Promise<T>): Promise<T> {
-    const start = performance.now();
-    const counts: Record<Remedy, number> = { reopen: 0, 'make-room': 0, reload: 0, wait: 0 };
-    for (let pause = FIRST_PAUSE; ; ) {
+    const until = performance.now() + patience;
+    const tries: Record<Remedy, number> = { reopen: 0, 'make-room': 0, reload: 0, wait: 0 };
+    let pause = FIRST_PAUSE;
+    for (;;) {
       try {
-        context ??= await open();
+        context ??= await open(until - performance.now());
         context.slots.nextJob();
         return await job(context);
       } catch (error) {
         const remedy = error instanceof TpmError ? remedyFor(error.code) : undefined;
-        if (remedy === undefined) throw error;
-        counts[remedy] += 1;
-        const waited = performance.now() - start;
-        if (waited > patience || (counts[remedy] > 1 && (remedy === 'reopen' || remedy === 'reload'))) throw error;
+        if (remedy === undefined || ++tries[remedy] > MOST_TRIES[remedy] || performance.now() > until) {
+          if (context === undefined) await turn?.give(); // it could not be opened
+          throw error;
+        }
+        if (remedy === 'make-room' && (await context?.slots.evictOther())) continue;
         if (remedy === 'reopen') await abandon();
-        else if (remedy === 'reload') await release();
-        else {
-          const room = remedy === 'make-room' && context !== undefined && (await context.slots.evictOther());
-          if (room) continue;
-          if (remedy === 'make-room') {
-            await release(); // so that of two who each hold what the other lacks, one gets on
-            if (!managed && waited > ABANDONED) await flushAbandoned();
-          }
+        else if (remedy !== 'wait') await release(); // of two that each hold what the other lacks, one then gets on
+        const waited = patience - (until - performance.now());
+        if (remedy === 'make-room' && !managed && (orphans || waited > Math.min(ABANDONED, patience / 2))) {
+          await flushAbandoned(until - performance.now());
+        }
+        if (remedy === 'make-room' || remedy === 'wait') {
           await sleep(pause * (0.5 + jitter()));
           pause = Math.min(pause * 2, LONGEST_PAUSE);
         }
@@ -102,50 +112,54 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     }
   }
 
-  async function flushAbandoned(): Promise<void> {
-    context ??= await open();
+  async function flushAbandoned(patience: number): Promise<void> {
+    context ??= await open(patience);
     const { esys } = context;
+    orphans = false;
     for (const { value } of await esys.getCapability(TPM_CAP_HANDLES, FIRST_TRANSIENT, 64)) {
       await esys.fromTpmHandle(value).then((object) => esys.flush(object), ignore);
     }
   }
 
-  async function turn<T>(patience: number, job: (context: Context) => Promise<T>): Promise<T> {
-    if (!managed && context !== undefined && performance.now() - opened > TURN) {
+  async function inTurn<T>(patience: number, job: (context: Context) => Promise<T>): Promise<T> {
+    if (turn !== undefined && context !== undefined && performance.now() - opened > TURN) {
       await release();
       await sleep(STEP_BACK);
     }
     return attempt(patience, job);
   }
 
-  const inTurn = <T>(job: () => Promise<T>): Promise<T> => {
-    running += 1;
-    const result = tail.then(job).finally(() => {
-      running -= 1;
-      if (!managed && running === 0 && context !== undefined) idleLater();
-    });
+  async function enqueue<T>(job: () => Promise<T>): Promise<T> {
+    const result = tail.then(job);
     tail = result.catch(ignore);
-    return result;
-  };
+    waiting += 1;
+    try {
+      return await result;
+    } finally {
+      waiting -= 1;
+      if (turn !== undefined && waiting === 0) releaseWhenIdle();
+    }
+  }
 
-  function idleLater(): void {
+  function releaseWhenIdle(): void {
     idle ??= setTimeout(() => {
       idle = undefined;
-      if (running === 0) void inTurn(release);
+      if (waiting === 0 && context !== undefined) void enqueue(release);
     }, IDLE);
     idle.refresh();
   }
 
   return {
-    run: (patience, job) => inTurn(() => turn(patience, job)),
-    release: () => inTurn(release),
+    run: (patience, job) => enqueue(() => inTurn(patience, job)),
+    release: () => enqueue(release),
   };
 }
 
-export async function dropSessions(context: Context): Promise<void> {
-  const sessions = [...context.kept.values()];
-  context.kept.clear();
-  for (const session of sessions) await context.esys.flush(session).catch(ignore);
+/** Sessions whose state is not known, or not wanted any longer. */
+export async function dropSessions({ esys, kept }: Context): Promise<void> {
+  const sessions = [...kept.values()];
+  kept.clear();
+  for (const session of sessions) await esys.flush(session).catch(ignore);
 }
 
 const ignore = () => undefined;

@@ -3,7 +3,7 @@ import { AttestedError } from '../../errors.ts';
 import { TpmError } from '../../native/tpm2-tss/error.ts';
 import { unavailable, wrongSecret } from '../files/faults.ts';
 import { TPM_RC, tpmCode } from './codes.ts';
-import { OTHER_TPM } from './protocol.ts';
+import { HELD_BY_ANOTHER, OTHER_TPM } from './protocol.ts';
 
 /** What a request works with, where the same code means different things. */
 export type Subject = 'owner' | 'endorsement' | 'key';
@@ -27,6 +27,10 @@ const full = () =>
 
 const byCode: ReadonlyMap<number, () => AttestedError> = new Map([
   [OTHER_TPM, () => wrongSecret('the key was made in another TPM, or this TPM was cleared since')],
+  [
+    HELD_BY_ANOTHER,
+    () => unavailable('another process holds the TPM, which has no resource manager (as /dev/tpmrm0 has) to share it'),
+  ],
   [TPM_RC.INTEGRITY, () => new AttestedError('key_store_corrupt', 'the wrapped key is damaged; it was left as it is')],
   [
     TPM_RC.POLICY_FAIL,

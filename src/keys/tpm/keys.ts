@@ -7,7 +7,6 @@ import { importPublicKey, verifySignature } from '../../platform/crypto.ts';
 import type { PcrSelection } from '../../tpm2/device.ts';
 import { jwsSignature, parseSignature } from '../../tpm2/signature.ts';
 import { type InstanceKeyAlgorithm, instanceKeyTemplate, sealTemplate } from '../../tpm2/templates.ts';
-import { wrongSecret } from '../files/faults.ts';
 import { readPrivateFile } from '../files/guarded.ts';
 import { type HeldKey, type PublicPart, samePublicPart } from '../kept.ts';
 import { keyFileName } from '../software/key-file.ts';
@@ -53,9 +52,7 @@ export function createTpmKeys({ command, directory, use, pcrs, available, parent
   async function assertOfThisTpm(blob: Blob): Promise<void> {
     const name = hexOf(blob.parent);
     if (parents.has(name)) return;
-    if (!(await command('hasParent', [blob.parent]))) {
-      throw wrongSecret('the key was made in another TPM, or this TPM was cleared since');
-    }
+    await command('findParent', [blob.parent]);
     parents.add(name);
   }
 

@@ -17,7 +17,6 @@ const SHA256 = [0x00, 0x0b];
 export interface Parents {
   /** What new keys are made under. */
   current(): Promise<{ name: Uint8Array; persistent: boolean }>;
-  has(name: Uint8Array): Promise<boolean>;
   /** Runs a command with the parent of this Name; default: the current one. @throws TpmError `OTHER_TPM` */
   use<T>(name: Uint8Array | undefined, command: (parent: EsysHandle, name: Uint8Array) => Promise<T>): Promise<T>;
 }
@@ -68,16 +67,6 @@ export function createParents(esys: Esys, slots: Slots, address: TpmAddress): Pa
     async current() {
       const { name, persistent } = await find(undefined);
       return { name, persistent };
-    },
-
-    async has(name) {
-      try {
-        await find(name);
-        return true;
-      } catch (error) {
-        if (error instanceof TpmError && error.code === OTHER_TPM) return false;
-        throw error;
-      }
     },
 
     async use(name, command) {

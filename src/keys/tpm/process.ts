@@ -80,6 +80,7 @@ export function createTpmProcess(address: TpmAddress): TpmProcess {
   let deaths = 0;
   let closed = false;
   let timer: NodeJS.Timeout | undefined;
+  let orphans = false;
 
   function start(): Helper {
     const child = fork(HELPER, [], {
@@ -92,7 +93,7 @@ export function createTpmProcess(address: TpmAddress): TpmProcess {
     child.on('message', (response) => settle(started, response as Response));
     child.on('exit', () => died(started));
     child.on('error', () => died(started));
-    child.send(address, ignore);
+    child.send({ ...address, orphans }, ignore);
     return started;
   }
 
@@ -167,6 +168,7 @@ export function createTpmProcess(address: TpmAddress): TpmProcess {
   function died(which: Helper): void {
     if (which !== helper) return;
     helper = undefined;
+    orphans = true;
     clearTimeout(timer);
     deaths += 1;
     const head = firstOf(sent);
@@ -198,6 +200,7 @@ export function createTpmProcess(address: TpmAddress): TpmProcess {
     hold(false);
     helper?.child.kill('SIGKILL');
     helper = undefined;
+    orphans = true;
     deaths = 0;
   }
 

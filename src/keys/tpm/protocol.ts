@@ -9,6 +9,8 @@ export interface TpmAddress {
   tcti: string;
   /** A resource manager stands before the TPM: slots are ours alone, and nobody else's objects are to be seen. */
   managed: boolean;
+  /** An earlier helper of ours was killed: without a resource manager, what it had loaded still fills the slots. */
+  orphans?: boolean;
   /** TPMT_PUBLIC template of the storage parent, for where none is persistent. */
   srkTemplate: Uint8Array;
   /** Beginnings of TPMT_PUBLIC that make a persistent storage parent a standard one: everything before `unique`. */
@@ -50,8 +52,8 @@ export interface CreateRequest {
 /** Every request: its arguments, besides the keys that it uses, and what it gives. */
 export interface Operations {
   open: { args: []; result: Opened };
-  /** Is a parent of this Name in this TPM? */
-  hasParent: { args: [name: Uint8Array]; result: boolean };
+  /** Fails with `OTHER_TPM` unless a parent of this Name is in this TPM. */
+  findParent: { args: [name: Uint8Array]; result: true };
   create: { args: [CreateRequest]; result: CreatedObject & { parent: Uint8Array } };
   /** The policy digest that binds a key to the values which these PCRs have now, and to its auth value where it has one. */
   pcrPolicy: { args: [pcrs: readonly PcrBank[], withAuthValue: boolean]; result: Uint8Array };
@@ -101,3 +103,4 @@ export type Response = [id: number, result: unknown] | [id: number, result: unde
 export const OTHER_TPM = -1;
 export const UNKNOWN_KEY = -2;
 export const HELPER_FAULT = -3;
+export const HELD_BY_ANOTHER = -4;
