@@ -38,14 +38,34 @@ export const curves: Readonly<Record<CurveName, CurveRow>> = {
 /** TPM_ALG_NULL: no scheme, no symmetric algorithm. */
 export const ALG_NULL = 0x0010;
 
-export const objectTypes = { rsa: 0x0001, keyedhash: 0x0008, ecc: 0x0023, symcipher: 0x0025 } as const;
-export type ObjectType = keyof typeof objectTypes;
+export type ObjectType = 'rsa' | 'keyedhash' | 'ecc' | 'symcipher';
+export const objectTypes: Readonly<Record<ObjectType, number>> = {
+  rsa: 0x0001,
+  keyedhash: 0x0008,
+  ecc: 0x0023,
+  symcipher: 0x0025,
+};
 
 /** Signature schemes that are verified here. */
-export const signatureSchemes = { rsassa: 0x0014, rsapss: 0x0016, ecdsa: 0x0018 } as const;
-export type SignatureScheme = keyof typeof signatureSchemes;
+export type SignatureScheme = 'rsassa' | 'rsapss' | 'ecdsa';
+export const signatureSchemes: Readonly<Record<SignatureScheme, number>> = {
+  rsassa: 0x0014,
+  rsapss: 0x0016,
+  ecdsa: 0x0018,
+};
 
-export const schemes = {
+export type SchemeName =
+  | SignatureScheme
+  | 'hmac'
+  | 'xor'
+  | 'rsaes'
+  | 'oaep'
+  | 'ecdh'
+  | 'ecdaa'
+  | 'sm2'
+  | 'ecschnorr'
+  | 'ecmqv';
+export const schemes: Readonly<Record<SchemeName, number>> = {
   ...signatureSchemes,
   hmac: 0x0005,
   xor: 0x000a,
@@ -56,18 +76,30 @@ export const schemes = {
   sm2: 0x001b,
   ecschnorr: 0x001c,
   ecmqv: 0x001d,
-} as const;
-export type SchemeName = keyof typeof schemes;
+};
 
-export const kdfs = { mgf1: 0x0007, kdf1_sp800_56a: 0x0020, kdf2: 0x0021, kdf1_sp800_108: 0x0022 } as const;
-export type KdfName = keyof typeof kdfs;
+export type KdfName = 'mgf1' | 'kdf1_sp800_56a' | 'kdf2' | 'kdf1_sp800_108';
+export const kdfs: Readonly<Record<KdfName, number>> = {
+  mgf1: 0x0007,
+  kdf1_sp800_56a: 0x0020,
+  kdf2: 0x0021,
+  kdf1_sp800_108: 0x0022,
+};
 
 /** Block ciphers; only AES is used here. */
-export const ciphers = { aes: 0x0006 } as const;
+export type CipherName = 'aes';
+export const ciphers: Readonly<Record<CipherName, number>> = { aes: 0x0006 };
 
 /** Modes of a block cipher; `null` is the mode of a cipher key that leaves it open. */
-export const modes = { null: ALG_NULL, ctr: 0x0040, ofb: 0x0041, cbc: 0x0042, cfb: 0x0043, ecb: 0x0044 } as const;
-export type ModeName = keyof typeof modes;
+export type ModeName = 'null' | 'ctr' | 'ofb' | 'cbc' | 'cfb' | 'ecb';
+export const modes: Readonly<Record<ModeName, number>> = {
+  null: ALG_NULL,
+  ctr: 0x0040,
+  ofb: 0x0041,
+  cbc: 0x0042,
+  cfb: 0x0043,
+  ecb: 0x0044,
+};
 
 /** A table from names to ids, read the other way. */
 export function byId<Name extends string>(table: Readonly<Record<Name, number>>): ReadonlyMap<number, Name> {

@@ -1,7 +1,23 @@
 /** TPMA_OBJECT: what may be done with a key (TPM 2.0 Part 2 §8.3). */
 
+export type AttributeName =
+  | 'fixedTPM'
+  | 'stClear'
+  | 'fixedParent'
+  | 'sensitiveDataOrigin'
+  | 'userWithAuth'
+  | 'adminWithPolicy'
+  | 'firmwareLimited'
+  | 'svnLimited'
+  | 'noDA'
+  | 'encryptedDuplication'
+  | 'restricted'
+  | 'decrypt'
+  | 'sign'
+  | 'x509sign';
+
 /** Each flag by its bit. `firmwareLimited` and `svnLimited` came with version 1.83, `x509sign` with 1.59. */
-export const attributeBits = {
+export const attributeBits: Readonly<Record<AttributeName, number>> = {
   fixedTPM: 1 << 1,
   stClear: 1 << 2,
   fixedParent: 1 << 4,
@@ -16,9 +32,7 @@ export const attributeBits = {
   decrypt: 1 << 17,
   sign: 1 << 18,
   x509sign: 1 << 19,
-} as const;
-
-export type AttributeName = keyof typeof attributeBits;
+};
 
 /** The flags, and the number that they were read from. */
 export type TpmAttributes = Readonly<Record<AttributeName, boolean>> & { readonly raw: number };

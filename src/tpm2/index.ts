@@ -55,6 +55,7 @@ export {
   type InstanceKeyAlgorithm,
   instanceKeyTemplate,
   isStandardSrk,
+  type SrkKind,
   sealTemplate,
   srkTemplate,
   type TemplateOptions,

@@ -88,7 +88,7 @@ function readName(name: Uint8Array): void {
   reader.end();
 }
 
-/** A seed that the EK's holder can recover from `encryptedSecret` (Part 1 §B.10.3 and §C.6.3; the label is IDENTITY). */
+/** A seed that the EK's holder can recover from `encryptedSecret` (Part 1 §B.10.4 and §C.6.4; the label is IDENTITY). */
 function shareSeed(
   nameAlg: HashName,
   key: KeyObject,

@@ -1,6 +1,6 @@
 /** The fields of a TPMT_PUBLIC as types (TPM 2.0 Part 2 §12.2). */
 import type { PublicJwk } from '../core/jwk.ts';
-import type { CurveName, ciphers, HashName, KdfName, ModeName, SchemeName } from './algorithms.ts';
+import type { CipherName, CurveName, HashName, KdfName, ModeName, SchemeName } from './algorithms.ts';
 import type { TpmAttributes } from './attributes.ts';
 
 /** A signing, decryption or key exchange scheme. `hash` is absent for RSAES only; `count` is ECDAA's, `kdf` XOR's. */
@@ -13,7 +13,7 @@ export interface TpmScheme {
 
 /** TPMT_SYM_DEF_OBJECT. */
 export interface TpmSymmetric {
-  name: keyof typeof ciphers;
+  name: CipherName;
   keyBits: number;
   mode: ModeName;
 }

@@ -3,7 +3,7 @@
  * TPM2_Create or TPM2_CreatePrimary.
  *
  * Keys of ours have `noDA`: a power cut after the use of a key without it counts as a failed authorization (TPM 2.0 Part 1
- * §19.8.6), and three of those would lock the owner's TPM.
+ * §19.8), and three of those would lock the owner's TPM.
  */
 import { AttestedError } from '../errors.ts';
 import type { CurveName, HashName, SignatureScheme } from './algorithms.ts';
@@ -21,8 +21,10 @@ const aesCfb = (keyBits: 128 | 256): TpmSymmetric => ({ name: 'aes', keyBits, mo
 const madeHere: readonly AttributeName[] = ['fixedTPM', 'fixedParent', 'sensitiveDataOrigin'];
 const storage: readonly AttributeName[] = ['restricted', 'decrypt'];
 
+export type SrkKind = 'ecc' | 'rsa';
+
 /** Storage root keys of the TCG's TPM v2.0 Provisioning Guidance §7.5.1: what is at 0x81000001 where there is one. */
-const srks = {
+const srks: Readonly<Record<SrkKind, PublicArea>> = {
   ecc: {
     type: 'ecc',
     nameAlg: 'sha256',
@@ -43,10 +45,10 @@ const srks = {
     parameters: { keyBits: 2048, exponent: 65537 },
     unique: zeros(256),
   },
-} as const satisfies Record<string, PublicArea>;
+};
 
 /** The standard storage root key: ECC P-256 (0x00030472) or RSA-2048. */
-export function srkTemplate(kind: keyof typeof srks = 'ecc'): Uint8Array {
+export function srkTemplate(kind: SrkKind = 'ecc'): Uint8Array {
   return encodePublic(srks[kind]);
 }
 
@@ -65,14 +67,14 @@ export function isStandardSrk(area: TpmPublic | Uint8Array): boolean {
 }
 
 /** The algorithms an instance key may have, by their JWS names. */
-const instanceKeys = {
+export type InstanceKeyAlgorithm = 'ES256' | 'ES384' | 'PS256' | 'RS256';
+
+const instanceKeys: Readonly<Record<InstanceKeyAlgorithm, SigningKey>> = {
   ES256: { curve: 'P-256', scheme: { name: 'ecdsa', hash: 'sha256' } },
   ES384: { curve: 'P-384', scheme: { name: 'ecdsa', hash: 'sha384' } },
   PS256: { keyBits: 2048, scheme: { name: 'rsapss', hash: 'sha256' } },
   RS256: { keyBits: 2048, scheme: { name: 'rsassa', hash: 'sha256' } },
-} as const satisfies Record<string, SigningKey>;
-
-export type InstanceKeyAlgorithm = keyof typeof instanceKeys;
+};
 
 type SigningKey = { scheme: { name: SignatureScheme; hash: HashName } } & ({ curve: CurveName } | { keyBits: number });
 
@@ -134,8 +136,10 @@ const policyA = hex('837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331
 /** TPM2_PolicyOR of PolicySecret and PolicyAuthorizeNV, SHA-384: PolicyB of the same. */
 const policyB = hex('b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12');
 
+export type EkKind = 'RSA-2048' | 'P-256' | 'P-384';
+
 /** Endorsement keys of the TCG EK Credential Profile for TPM 2.0: templates L-1, L-2 and H-3. */
-const eks = {
+const eks: Readonly<Record<EkKind, PublicArea>> = {
   'RSA-2048': {
     type: 'rsa',
     nameAlg: 'sha256',
@@ -166,9 +170,7 @@ const eks = {
     parameters: { curve: 'P-384', kdf: null },
     unique: { x: none, y: none },
   },
-} as const satisfies Record<string, PublicArea>;
-
-export type EkKind = keyof typeof eks;
+};
 
 /** The kinds of endorsement key, and the NV index in which the maker put the certificate of each (EK Credential Profile §2.2.1.4). */
 export const ekCertificateIndexes: Readonly<Record<EkKind, number>> = {
