@@ -1,7 +1,6 @@
 /** Keys in a TPM 2.0: made there, used there, never outside. */
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { srkTemplate } from '../tpm2/templates.ts';
 import { defaultDirectory } from './directories.ts';
 import { fileWork } from './files/faults.ts';
 import { openPrivateDirectory, readPrivateFile, removePrivateFile, removeStaleTemporaries } from './files/guarded.ts';
@@ -11,12 +10,13 @@ import type { OpenKeysOptions } from './options.ts';
 import type { KeyInfo, KeyProvider } from './provider.ts';
 import { fileSecrets } from './secrets.ts';
 import { isKeyFileName, keyFileName } from './software/key-file.ts';
+import { addressOf } from './tpm/address.ts';
 import { algorithmsOf } from './tpm/algorithms.ts';
 import { parseKeyBlob } from './tpm/blobs.ts';
 import { createCommand, DEADLINE } from './tpm/commands.ts';
 import { createDevice } from './tpm/device.ts';
 import { createTpmKeys, type TpmKey } from './tpm/keys.ts';
-import type { Opened, TpmAddress } from './tpm/protocol.ts';
+import type { Opened } from './tpm/protocol.ts';
 import { type SharedTpm, shareTpm } from './tpm/registry.ts';
 import { chooseTcti, type Tcti } from './tpm/tcti.ts';
 
@@ -90,13 +90,6 @@ async function openOn(shared: SharedTpm, tcti: Tcti, options: OpenKeysOptions): 
       await shared.release();
     },
   };
-}
-
-function addressOf({ tcti, managed }: Tcti): TpmAddress {
-  const [ecc, rsa] = [srkTemplate('ecc'), srkTemplate('rsa')];
-  // at the end of the template stands `unique`: a point of two sized coordinates, or a sized modulus
-  const srkPrefixes = [ecc.slice(0, -2 * (2 + 32)), rsa.slice(0, -(2 + 256))];
-  return { tcti, managed, srkTemplate: ecc, srkPrefixes };
 }
 
 async function openDirectory(home: string): Promise<string> {

@@ -15,6 +15,14 @@ const IDLE = 10_000;
 // `.ts` in the sources, `.js` in the package
 const HELPER: string = fileURLToPath(new URL(`./helper${import.meta.url.slice(-3)}`, import.meta.url));
 
+/** What D-Bus, the keychains and the loader of libraries look at; the helper needs nothing else of the environment. */
+const ENVIRONMENT =
+  /^(PATH|HOME|USER|LOGNAME|LANG|DISPLAY|WAYLAND_DISPLAY|XDG_.*|DBUS_.*|LD_LIBRARY_PATH|SYSTEMROOT|WINDIR|USERPROFILE|APPDATA|LOCALAPPDATA|TEMP|TMP|TMPDIR)$/i;
+
+function helperEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => ENVIRONMENT.test(name)));
+}
+
 export interface Keychain extends KeyringEntries {
   /** Ends the helper. Calls that wait for it fail. */
   close(): void;
@@ -27,7 +35,7 @@ interface Call {
 }
 
 interface Helper {
-  process: ChildProcess;
+  child: ChildProcess;
   waiting: Map<number, Call>;
 }
 
@@ -39,7 +47,7 @@ export function connectKeychain(deadline: number): Keychain {
 
   function end(ended: Helper, error: Error): void {
     if (helper === ended) helper = undefined;
-    ended.process.kill('SIGKILL');
+    ended.child.kill('SIGKILL');
     for (const { reject, timer } of ended.waiting.values()) {
       clearTimeout(timer);
       reject(error);
@@ -48,15 +56,20 @@ export function connectKeychain(deadline: number): Keychain {
   }
 
   function start(): Helper {
-    const process = fork(HELPER, [], { serialization: 'advanced', stdio: 'ignore', execArgv: [] });
-    const started: Helper = { process, waiting: new Map() };
+    const child = fork(HELPER, [], {
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      execArgv: [],
+      env: helperEnvironment(),
+    });
+    const started: Helper = { child, waiting: new Map() };
     const gone = (cause?: Error) => end(started, unavailable('the helper process of the keychain ended', cause));
-    process.on('error', gone);
-    process.on('exit', () => gone());
-    process.on('message', (response: Response) => settle(started, response));
+    child.on('error', gone);
+    child.on('exit', () => gone());
+    child.on('message', (response: Response) => settle(started, response));
     // an agent that has nothing else to do may end; a call that waits keeps it by its timer
-    process.unref();
-    process.channel?.unref();
+    child.unref();
+    child.channel?.unref();
     return started;
   }
 
@@ -82,13 +95,13 @@ export function connectKeychain(deadline: number): Keychain {
   function call(operation: Operation, ...args: readonly unknown[]): Promise<unknown> {
     clearTimeout(idle);
     helper ??= start();
-    const { process, waiting } = helper;
+    const { child, waiting } = helper;
     const asked = helper;
     const request: Request = [++lastId, operation, args];
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => end(asked, noAnswer(deadline)), deadline);
       waiting.set(request[0], { resolve, reject, timer });
-      process.send(request, (error) => {
+      child.send(request, (error) => {
         if (error) end(asked, unavailable('the helper process of the keychain could not be reached', error));
       });
     });

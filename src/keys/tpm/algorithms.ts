@@ -17,7 +17,10 @@ const needs: Readonly<Record<InstanceKeyAlgorithm, Needs>> = {
 /** All that a TPM may have, in the order in which we prefer them. */
 export const TPM_ALGORITHMS: readonly InstanceKeyAlgorithm[] = signatureAlgorithms.filter(isInstanceKeyAlgorithm);
 
-export function algorithmsOf({ algorithms, curves }: Opened): readonly InstanceKeyAlgorithm[] {
+export function algorithmsOf({
+  algorithms,
+  curves,
+}: Pick<Opened, 'algorithms' | 'curves'>): readonly InstanceKeyAlgorithm[] {
   const has = (needed: Needs) =>
     needed.algorithms.every((id) => algorithms.includes(id)) &&
     (needed.curve === undefined || curves.includes(needed.curve));

@@ -26,6 +26,7 @@ const rows: Readonly<Record<Operation, Row>> = {
   endorsementKey: { doing: 'make its endorsement key', subject: 'endorsement', deadlines: 6 },
   activate: { doing: 'activate the credential', subject: 'endorsement', deadlines: 6 },
   nvRead: { doing: 'read its NV storage', subject: 'owner', deadlines: 1 },
+  capability: { doing: 'tell its properties', subject: 'owner', deadlines: 1 },
 };
 
 export type Command = <O extends Operation>(

@@ -114,6 +114,8 @@ export const operations: Perform = {
   },
 
   nvRead: ({ esys }, [index]) => esys.nvRead(index),
+
+  capability: ({ esys }, [capability, property, count]) => esys.getCapability(capability, property, count),
 };
 
 function one(key: KeyReference | undefined): KeyReference {

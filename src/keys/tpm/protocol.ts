@@ -76,6 +76,11 @@ export interface Operations {
     result: Uint8Array;
   };
   nvRead: { args: [index: number]; result: Uint8Array | undefined };
+  /** TPM_CAP, the first property, how many. */
+  capability: {
+    args: [capability: number, property: number, count: number];
+    result: { property: number; value: number }[];
+  };
 }
 
 export interface ActivateRequest {
