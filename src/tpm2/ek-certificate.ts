@@ -51,7 +51,7 @@ export interface VerifiedEkCertificate extends EkCertificate {
 export interface EkCertificateOptions {
   /** The certificates that are trusted, DER: of makers' roots, or of intermediates where no more is known. */
   roots: readonly Uint8Array[];
-  /** Others that may be needed on the way, in any order, DER: at most 64. They may come from the device. */
+  /** Others that may be needed on the way, in any order, DER: at most 1024. They may come from the device. */
   intermediates?: readonly Uint8Array[];
   /** Milliseconds since the epoch. Default: now. */
   now?: number;
@@ -60,7 +60,7 @@ export interface EkCertificateOptions {
 }
 
 const MAX_BYTES = 64 * 1024;
-const MAX_INTERMEDIATES = 64;
+const MAX_INTERMEDIATES = 1024;
 const CHECK = 2;
 
 /**
@@ -145,7 +145,6 @@ function withoutPadding(der: Uint8Array): Uint8Array {
   return new Uint8Array(der.subarray(0, end)); // a copy: nobody changes it between two readings
 }
 
-/** Roots are many and mostly not asked for: OpenSSL looks at each, and the one that fits is read whole. */
 function trusted(roots: readonly Uint8Array[]): X509Certificate[] {
   if (!Array.isArray(roots)) throw new AttestedError('invalid_argument', 'verifyEkCertificate takes a list of roots');
   try {
@@ -156,11 +155,11 @@ function trusted(roots: readonly Uint8Array[]): X509Certificate[] {
 }
 
 /** A chain in NV may hold anything; only what is needed and fits is used. */
-function usable(intermediates: readonly Uint8Array[], quirks: Quirks): ReadCertificate[] {
+function usable(intermediates: readonly Uint8Array[], quirks: Quirks): X509Certificate[] {
   if (intermediates.length > MAX_INTERMEDIATES) throw malformed('EK certificate', 'comes with too many intermediates');
   return intermediates.flatMap((der) => {
     try {
-      return [read(der).certificate];
+      return [new X509Certificate(withoutPadding(der))];
     } catch {
       quirks.add('unreadable-intermediate');
       return [];

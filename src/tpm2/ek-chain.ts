@@ -41,12 +41,14 @@ const UNDERSTOOD = new Set<string>([
 /**
  * Leaf to anchor, anchor included: the shortest way on which every rule holds.
  *
+ * Both lists may be long, as bundles of all makers are: OpenSSL looks at the names in each, and what fits is read whole.
+ *
  * @param now milliseconds since the epoch
  * @throws AttestedError `tpm_refused` with the first rule that broke on a way to an anchor, or when there is no way
  */
 export function chainToRoot(
   leaf: ReadCertificate,
-  intermediates: readonly ReadCertificate[],
+  intermediates: readonly X509Certificate[],
   roots: readonly X509Certificate[],
   now: number,
 ): ReadCertificate[] {
@@ -54,11 +56,24 @@ export function chainToRoot(
   if (fault !== undefined) throw refusedChain(fault);
   let firstFault: string | undefined;
   let signatures = 0;
+  const known = new Map<X509Certificate, ReadCertificate | undefined>();
 
-  /** Whether `issuer` may stand on top, and did issue what is below it. */
+  function readOnce(x509: X509Certificate): ReadCertificate | undefined {
+    if (!known.has(x509)) known.set(x509, readCertificate(x509.raw));
+    return known.get(x509);
+  }
+
+  /** The candidates that may stand on top of a chain, and did issue what is below them. */
+  function issuersOf(chain: readonly ReadCertificate[], candidates: readonly X509Certificate[]): ReadCertificate[] {
+    const below = topOf(chain);
+    return candidates
+      .filter((candidate) => below.x509.checkIssued(candidate))
+      .flatMap((candidate) => readOnce(candidate) ?? [])
+      .filter((issuer) => !chain.includes(issuer) && mayFollow(chain, issuer));
+  }
+
   function mayFollow(chain: readonly ReadCertificate[], issuer: ReadCertificate): boolean {
     const below = topOf(chain);
-    if (!below.x509.checkIssued(issuer.x509)) return false;
     // before its key is used for anything: intermediates come from the device
     const fault =
       certificateFault(issuer, now) ??
@@ -74,17 +89,12 @@ export function chainToRoot(
   let level: ReadCertificate[][] = [[leaf]];
   while (level.length > 0) {
     for (const chain of level) {
-      const named = roots.filter((root) => topOf(chain).x509.checkIssued(root));
-      const anchor = named.flatMap((root) => readCertificate(root.raw) ?? []).find((root) => mayFollow(chain, root));
+      const [anchor] = issuersOf(chain, roots);
       if (anchor !== undefined) return [...chain, anchor];
     }
-    level = level.flatMap((chain) =>
-      chain.length + 1 >= MAX_CHAIN
-        ? []
-        : intermediates
-            .filter((one) => !chain.includes(one) && mayFollow(chain, one))
-            .map((intermediate) => [...chain, intermediate]),
-    );
+    level = level
+      .filter((chain) => chain.length + 1 < MAX_CHAIN)
+      .flatMap((chain) => issuersOf(chain, intermediates).map((intermediate) => [...chain, intermediate]));
   }
   throw refusedChain(firstFault ?? 'does not lead to a trusted root');
 }

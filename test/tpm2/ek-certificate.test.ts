@@ -291,6 +291,12 @@ describe('chains', () => {
     expect(performance.now() - startedAt).toBeLessThan(2000);
   });
 
+  it('are found among as many intermediates as all makers together have', () => {
+    const strangers = Array.from({ length: 8 }, (_, i) => authorityUnder(makerRoot, { name: `stranger ${i}` }).der);
+    const bundle = Array.from({ length: 1023 }, (_, i) => strangers[i % 8] as Buffer);
+    expect(verify(rsaEk, { intermediates: [...bundle, makerAuthority.der] }).chain).toHaveLength(3);
+  });
+
   it('have at most six certificates', async () => {
     const authorities = [makerRoot];
     for (let i = 1; i < 6; i++) authorities.push(authorityUnder(authorities.at(-1) as Issued, { name: `level ${i}` }));
@@ -485,10 +491,10 @@ describe('refused', () => {
     },
     { name: 'a tower of sequences', says: 'no X.509', ek: tower(60_000), code: 'tpm_malformed' },
     {
-      name: '65 intermediates',
+      name: '1025 intermediates',
       says: 'too many',
       ek: rsaEk,
-      options: { intermediates: Array(65).fill(makerAuthority.der) },
+      options: { intermediates: Array(1025).fill(makerAuthority.der) },
       code: 'tpm_malformed',
     },
     {

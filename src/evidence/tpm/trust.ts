@@ -78,7 +78,7 @@ const MEMBERS: readonly string[] = [
 ] satisfies (keyof TpmTrustOptions)[];
 
 /** With those that a TPM brings, as many as `verifyEkCertificate` looks at. */
-const MOST_INTERMEDIATES = 56;
+const MOST_INTERMEDIATES = 1016;
 
 /** @throws AttestedError `invalid_argument` */
 export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
