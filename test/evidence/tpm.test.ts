@@ -1,5 +1,6 @@
 import { decodeJwt } from 'jose';
 import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../src/core/json.ts';
 import { attributeBits as bit } from '../../src/tpm2/attributes.ts';
 import { ekHash } from '../../src/tpm2/ek-hash.ts';
 import type { PublicArea } from '../../src/tpm2/public-area.ts';
