@@ -55,7 +55,6 @@ function fromPublicArea(area: TpmPublic, allowSha1: boolean): AttestationKey {
     [attributes.fixedTPM, 'the attestation key may leave its TPM'],
     [attributes.fixedParent, 'the attestation key may be moved to another parent'],
     [attributes.sensitiveDataOrigin, 'the attestation key was not made in the TPM'],
-    [area.publicJwk !== undefined, 'the attestation key has no public key'],
     [allowSha1 || nameAlg !== 'sha1', 'the Name of the attestation key is by SHA-1'],
   ]);
   const { key, jwk } = soundKey(area.publicJwk, 3);
@@ -76,7 +75,6 @@ const curveRow = (jwk: PublicJwk): readonly [boolean, string] => [
 ];
 
 function exported(key: KeyObject): AttestationKeyJwk {
-  if (key.type !== 'public') throw refused(3, 'the attestation key is not given as a public key');
   try {
     return key.export({ format: 'jwk' }) as AttestationKeyJwk;
   } catch {

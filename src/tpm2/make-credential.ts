@@ -70,7 +70,6 @@ function endorsementKey(area: TpmPublic): { key: KeyObject; jwk: PublicJwk; symm
     [attributes.fixedTPM && attributes.fixedParent, 'the endorsement key may leave its TPM'],
     [attributes.sensitiveDataOrigin, 'the endorsement key was not made in the TPM'],
     [nameAlg !== 'sha1', 'the endorsement key is named by SHA-1'],
-    [publicJwk !== undefined, 'the endorsement key has no public key'],
     [
       publicJwk?.kty === 'RSA' || (publicJwk as EcJwk | undefined)?.crv !== 'P-521',
       'none of the curves P-256 and P-384',

@@ -25,6 +25,7 @@ export function requireAll(check: Check, rows: readonly (readonly [holds: boolea
  * @throws AttestedError `tpm_refused`
  */
 export function soundKey(value: unknown, check: Check): { jwk: PublicJwk; key: KeyObject } {
+  if (value === undefined) throw refused(check, 'there is no public key');
   const jwk = readPublicJwk(value, 'tpm_refused', ruleOf(check));
   try {
     return { jwk, key: createPublicKey({ key: { ...jwk }, format: 'jwk' }) };

@@ -57,7 +57,6 @@ export function verifyCertify(input: CertifyInput): VerifiedCertify {
     [attributes.sensitiveDataOrigin, 'the key was not made in the TPM'],
     [attributes.sign, 'the key is not for signing'],
     [!attributes.restricted, 'the key signs only what the TPM makes'],
-    [subject.publicJwk !== undefined, 'the key is no asymmetric key'],
   ]);
   const { jwk } = soundKey(subject.publicJwk, 7);
   return {

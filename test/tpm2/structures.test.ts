@@ -18,6 +18,7 @@ import {
   parseAttest,
   parsePublic,
   parseSignature,
+  sealTemplate,
   verifyCertify,
   verifyQuote,
 } from '../../src/tpm2/index.ts';
@@ -193,6 +194,7 @@ describe('public areas', () => {
     ['an RSA key of 2047 bits', patched(16, u16(2047), instanceKeyTemplate('RS256'))],
     ['an RSA key of 65528 bits', patched(16, u16(65528), instanceKeyTemplate('RS256'))],
     ['a modulus longer than the key', concat(instanceKeyTemplate('RS256').slice(0, 22), sized(new Uint8Array(257)))],
+    ['a seal whose unique value is no digest', concat(sealTemplate().slice(0, -2), sized(new Uint8Array(31)))],
     ['an AES key of 64 bits', patched(12, u16(64), ekTemplate('P-384').slice(48))],
   ])('%s is refused', async (_, malformed) => {
     await expectRefusal(() => parsePublic(malformed), { code: 'tpm_malformed', rule: 'TPM attestation 1' });

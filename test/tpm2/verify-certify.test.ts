@@ -1,4 +1,4 @@
-import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createPublicKey, createSecretKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../src/errors.ts';
 import { thumbprintOf } from '../../src/platform/crypto.ts';
@@ -241,6 +241,16 @@ const attacks: { name: string; input: () => CertifyInput; check: number; code?: 
     check: 4,
   },
   {
+    name: 'an ECDSA signature under the name of an RSA one',
+    input: () => {
+      const { attest } = certify();
+      const der = new Uint8Array(sign('sha256', attest, ak.privateKey));
+      return certify({}, { attest, signature: concat(u16(0x14), u16(0x0b), sized(der)), ak: ak.parsed.publicJwk! });
+    },
+    check: 4,
+  },
+  { name: 'a secret key for an AK', input: () => certify({}, { ak: createSecretKey(extraData) }), check: 3 },
+  {
     name: 'PSS where the AK says PKCS#1',
     input: () => certify({ ak: rsaAk, scheme: { alg: 'rsapss', hash: 'sha256' } }),
     check: 4,
@@ -352,6 +362,11 @@ const attacks: { name: string; input: () => CertifyInput; check: number; code?: 
   {
     name: 'extra data expected that is no bytes',
     input: () => certify({}, { extraData: '' as unknown as Uint8Array }),
+    check: 5,
+  },
+  {
+    name: 'extra data expected that is a text',
+    input: () => certify({}, { extraData: 'x'.repeat(32) as unknown as Uint8Array }),
     check: 5,
   },
   { name: 'another key certified', input: () => certify({ name: softwareInstanceKey().parsed.name }), check: 6 },

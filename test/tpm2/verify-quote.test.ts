@@ -4,7 +4,7 @@ import type { ErrorCode } from '../../src/errors.ts';
 import { digest } from '../../src/tpm2/algorithms.ts';
 import { instanceKeyTemplate, type PcrValues, type QuoteInput, verifyQuote } from '../../src/tpm2/index.ts';
 import { concat, sized, u16, u32 } from '../../src/tpm2/wire.ts';
-import { expectRefusal } from '../support/errors.ts';
+import { expectRefusal, refusalOf } from '../support/errors.ts';
 import {
   attestBytes,
   type ForgedQuote,
@@ -208,6 +208,16 @@ describe('forged quotes are refused', () => {
   test.each(attacks)('TPM attestation $check: $name', async ({ input, check, code = 'tpm_refused' }) => {
     const sent = input();
     await expectRefusal(() => verifyQuote(sent), { code, rule: `TPM attestation ${check}` });
+  });
+
+  test('a PCR that is missing is told from one that has another value', async () => {
+    const { 7: seventh, ...rest } = boot.sha256!;
+    const missing = await refusalOf(() => verifyQuote(quote({}, { pcrs: { sha256: { ...rest, 8: seventh! } } })));
+    const other = await refusalOf(() => verifyQuote(quote({}, { pcrs: with7(zero) })));
+    expect([missing.message, other.message]).toEqual([
+      'the quote is over other PCRs than those given',
+      'the PCRs have other values than those given',
+    ]);
   });
 
   test('the raw quote of these tests is a good one', () => {
