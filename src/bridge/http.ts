@@ -84,6 +84,6 @@ export async function pause(milliseconds: number, signal: AbortSignal): Promise<
 }
 
 /** Milliseconds before the next try: doubled each time, up to half a minute. */
-export function backOff(failures: number): number {
-  return Math.min(250 * 2 ** failures, 30_000);
+export function backOff(failures: number, first: number): number {
+  return Math.min(first * 2 ** failures, 30_000);
 }

@@ -30,6 +30,8 @@ export interface RemoteOptions {
   log: (text: string) => void;
   /** Largest message, bytes. */
   maxBytes: number;
+  /** Milliseconds before the second try of what failed; doubled from then on. Default 250. */
+  firstPause?: number;
 }
 
 export interface Remote {
@@ -68,7 +70,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   'tools/list',
 ]);
 
-export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions): Remote {
+export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 250 }: RemoteOptions): Remote {
   /** What is under way; nothing begins once it is over. */
   const exchanges = new Set<AbortController>();
   let over = false;
@@ -172,7 +174,8 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
         if (signal.aborted) throw error;
         const failure = failureOf(error, url.origin);
         const again = failure.unsent || (repeatable && failures === 0 && !(error instanceof AttestedError));
-        if (!again || failures + 1 >= MAX_TRIES || !(await pause(backOff(failures), signal))) throw failure.error;
+        if (!again || failures + 1 >= MAX_TRIES || !(await pause(backOff(failures, firstPause), signal)))
+          throw failure.error;
       }
     }
   }
@@ -215,7 +218,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
       lastId = read.lastId ?? lastId;
       if (!open() || lastId === undefined) return;
       if (read.any) failures = 0;
-      if (!(await pause(Math.max(read.retry, failures === 0 ? 0 : backOff(failures)), signal))) return;
+      if (!(await pause(Math.max(read.retry, failures === 0 ? 0 : backOff(failures, firstPause)), signal))) return;
       ({ response } = await exchange('GET', undefined, signal, lastId));
       if (!response.ok || mediaTypeOf(response) !== 'text/event-stream') return discard(response);
     }
@@ -350,7 +353,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes }: RemoteOptions
         if (signal.aborted) return;
         if (error instanceof AttestedError && !error.code.startsWith('http_')) throw error;
       }
-      await pause(Math.max(wait, failures === 0 ? 0 : backOff(failures)), signal);
+      await pause(Math.max(wait, failures === 0 ? 0 : backOff(failures, firstPause)), signal);
     }
   }
 
