@@ -3,6 +3,7 @@
 export type { DeviceStatement } from '../evidence/protocol.ts';
 export type { TpmClock } from '../evidence/tpm/clock.ts';
 export type { PcrPins, ProvedLog, TpmTrustOptions } from '../evidence/tpm/trust.ts';
+export { readCertificateFiles } from '../platform/certificate-files.ts';
 export {
   type Attester,
   type AttesterOptions,
