@@ -130,7 +130,11 @@ export interface Esys {
   getRandom(bytes: number): Promise<Uint8Array>;
   /** TPM2_Shutdown(STATE or CLEAR). Not through a resource manager. */
   shutdown(type: 'state' | 'clear'): Promise<void>;
-  /** Ends the context. Everything transient that it loaded and that was not flushed stays in the TPM. */
+  /**
+   * Ends the context, after the commands that were called before; a dead TPM fails those at once, but one that hangs keeps
+   * them, this and the end of the process waiting, so that a TPM one does not trust to answer belongs in a process of its
+   * own. Everything transient that the context loaded and that was not flushed stays in the TPM.
+   */
   close(): Promise<void>;
 }
 
