@@ -1,7 +1,9 @@
 /** One ESAPI context: its queue, its memory, and what a command does before and after the call. */
+import type { Argument } from './arguments.ts';
+import { readPointer, writeNumber } from './cells.ts';
 import { NO_RESPONSE, TpmError } from './error.ts';
 import { installHintHere } from './install.ts';
-import { type Argument, hasTctiModule, loadTss, type Pointer, readPointer, type Tss, writeNumber } from './library.ts';
+import { hasTctiModule, loadTss, type Pointer, type Tss } from './library.ts';
 import type { EsysCommand, Structure } from './prototypes.ts';
 import { createScratch, type Scratch, SLOT_BYTES } from './scratch.ts';
 import type { EsysHandle, ObjectAuth } from './types.ts';

@@ -1,4 +1,6 @@
 /** Finds and loads tpm2-tss, and calls its functions with arguments that were checked against their prototypes. */
+import { type Argument, check } from './arguments.ts';
+import { readPointer, writePointer } from './cells.ts';
 import { NO_RESPONSE, TpmError } from './error.ts';
 import { installHintHere } from './install.ts';
 import {
@@ -21,7 +23,6 @@ interface NativeFunction {
 
 /** A pointer that the library gave. */
 export type Pointer = bigint;
-export type Argument = number | Uint8Array | null;
 
 export interface Tss {
   /** A TCTI by its name and configuration; gives the TSS2_TCTI_CONTEXT. */
@@ -202,49 +203,4 @@ function later(scratch: Scratch, call: NativeFunction, args: readonly unknown[])
       reject(new TpmError(NO_RESPONSE, 'the call into tpm2-tss was not possible', cause));
     }
   });
-}
-
-const integer = (value: Argument, least: number, most: number) =>
-  typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most;
-
-/** koffi takes nearly anything for a pointer, and wraps numbers; so each argument is held against its kind. */
-const fits: Record<Kind, (value: Argument, scratch: Scratch) => boolean> = {
-  pointer: () => false, // only contexts and results are, and they do not pass through here
-  memory: (value, scratch) => scratch.lends('slot', value),
-  memoryOrNull: (value, scratch) => value === null || scratch.lends('slot', value),
-  cell: (value, scratch) => scratch.lends('cell', value),
-  cellOrNull: (value, scratch) => value === null || scratch.lends('cell', value),
-  size: () => false,
-  text: () => false,
-  handle: (value) => integer(value, 0, 0xffffffff),
-  u32: (value) => integer(value, 0, 0xffffffff),
-  i32: (value) => integer(value, -0x80000000, 0x7fffffff),
-  u16: (value) => integer(value, 0, 0xffff),
-  u8: (value) => integer(value, 0, 0xff),
-};
-
-function check(scratch: Scratch, name: EsysCommand, args: readonly Argument[]): void {
-  const parameters: readonly Kind[] = esysCommands[name];
-  const wrong = parameters.findIndex((kind, at) => !fits[kind](args[at] as Argument, scratch));
-  if (wrong >= 0) throw new TpmError(NO_RESPONSE, `${name}: argument ${wrong + 1} is not a ${parameters[wrong]}`);
-  if (args.length !== parameters.length) throw new TpmError(NO_RESPONSE, `${name}: too many arguments`);
-}
-
-// A cell has eight bytes and starts at zero, so that a pointer or size of four bytes reads the same (all of koffi's
-// platforms that tpm2-tss runs on are little-endian).
-export function readPointer(cell: Uint8Array): Pointer {
-  return new DataView(cell.buffer, cell.byteOffset, 8).getBigUint64(0, true);
-}
-
-function writePointer(cell: Uint8Array, pointer: Pointer): void {
-  new DataView(cell.buffer, cell.byteOffset, 8).setBigUint64(0, pointer, true);
-}
-
-export function readNumber(cell: Uint8Array): number {
-  return new DataView(cell.buffer, cell.byteOffset, 4).getUint32(0, true);
-}
-
-export function writeNumber(cell: Uint8Array, value: number): void {
-  if (!integer(value, 0, 0xffffffff)) throw new RangeError('a handle is a number of 32 bits');
-  new DataView(cell.buffer, cell.byteOffset, 4).setUint32(0, value, true);
 }

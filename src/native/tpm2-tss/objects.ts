@@ -1,6 +1,7 @@
 /** Keys and sealed objects: made, loaded, used, flushed. */
+
+import { readNumber } from './cells.ts';
 import { type Context, NONE } from './context.ts';
-import { readNumber } from './library.ts';
 import type { Esys, Hierarchy } from './types.ts';
 import { join, sized, u16, u32, unsized } from './wire.ts';
 

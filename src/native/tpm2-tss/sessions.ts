@@ -1,6 +1,7 @@
 /** Sessions: authorization without the auth value on the bus, policies, encrypted parameters. */
+
+import { readNumber } from './cells.ts';
 import { type Context, NONE } from './context.ts';
-import { readNumber } from './library.ts';
 import { hierarchies } from './objects.ts';
 import type { Esys, SessionOptions } from './types.ts';
 import { join, pcrSelection, sized, u16, u32, unsized } from './wire.ts';
