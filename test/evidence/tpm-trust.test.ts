@@ -90,6 +90,11 @@ describe('whom the attester believes', () => {
     ['empty lists', { roots: [], allowEk: [] }],
     ['a root that is no certificate', { roots: [new Uint8Array(500)] }],
     ['a root that is no PEM', { roots: ['-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----'] }],
+    ['a PEM block that is cut', { roots: [`${maker.pem}-----BEGIN CERTIFICATE-----\nAAAA`] }],
+    [
+      'a private key among the roots',
+      { roots: [`${maker.pem}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----`] },
+    ],
     ['a path in place of a root', { roots: ['/etc/tpm/roots.pem'] }],
     ['a hash that is too short', { allowEk: ['abcd'] }],
     ['a hash that is no text', { allowEk: [1] }],

@@ -5,7 +5,10 @@ import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts'
 import type { EventLogMatch } from '../../tpm2/event-log-replay.ts';
 
 export interface TpmTrustOptions {
-  /** Roots of TPM makers, each DER or PEM (which may hold several): EK certificates must lead to one. No default. */
+  /**
+   * Roots of TPM makers, each DER or PEM (which may hold several), such as `readCertificateFiles` reads them: EK certificates
+   * must lead to one. There is no default.
+   */
   roots?: readonly (Uint8Array | string)[];
   /** Further certificates that may be needed on the way, besides those that a TPM brings. Nothing is ever fetched. */
   intermediates?: readonly (Uint8Array | string)[];
@@ -78,7 +81,7 @@ const MEMBERS: readonly string[] = [
 ] satisfies (keyof TpmTrustOptions)[];
 
 /** With those that a TPM brings, as many as `verifyEkCertificate` looks at. */
-const MOST_INTERMEDIATES = 1016;
+const MOST_INTERMEDIATES = 1000;
 
 /** @throws AttestedError `invalid_argument` */
 export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
@@ -141,14 +144,19 @@ function readEkHash(text: unknown): string | undefined {
 
 const PEM_BLOCK = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g;
 
-/** DER of every certificate given, and each read once, so that a wrong file is found now and not at the first device. */
+/** DER of every certificate given, each read once: a wrong file, or a block that is cut, is found now and not at a device. */
 function certificates(given: Uint8Array | string): Uint8Array[] {
-  const all =
-    typeof given === 'string' ? [...given.matchAll(PEM_BLOCK)].map(([, base64]) => fromBase64(base64 ?? '')) : [given];
+  const all = typeof given === 'string' ? blocksOf(given) : [given];
   if (all.length === 0 || !all.every((der) => der instanceof Uint8Array && readCertificate(der) !== undefined)) {
     throw invalid('a certificate is DER, or PEM with CERTIFICATE blocks');
   }
   return all;
+}
+
+function blocksOf(pem: string): Uint8Array[] {
+  const blocks = [...pem.matchAll(PEM_BLOCK)].map(([, base64]) => fromBase64(base64 ?? ''));
+  if (blocks.length !== pem.split('-----BEGIN').length - 1) throw invalid('PEM has CERTIFICATE blocks, and no others');
+  return blocks;
 }
 
 function fromBase64(text: string): Uint8Array {
