@@ -84,7 +84,7 @@ export function derAt(bytes: Uint8Array, offset: number): Uint8Array | undefined
   if (bytes[offset] !== 0x30) return undefined;
   const first = bytes[offset + 1] ?? 0;
   const lengthBytes = first < 0x80 ? 0 : first & 0x7f;
-  if (lengthBytes > 3 || offset + 2 + lengthBytes > bytes.length) return undefined;
+  if (first === 0x80 || lengthBytes > 3 || offset + 2 + lengthBytes > bytes.length) return undefined;
   let length = lengthBytes === 0 ? first : 0;
   for (let i = 0; i < lengthBytes; i++) length = length * 256 + (bytes[offset + 2 + i] as number);
   const end = offset + 2 + lengthBytes + length;

@@ -20,6 +20,15 @@ const authFailures: Readonly<Record<Subject, () => AttestedError>> = {
   key: () => wrongSecret('the auth value (tpm.keyAuth) is not the one that this key was made with'),
 };
 
+/** What TPM2_ActivateCredential answers to a credential for others, depending on what of it is first found not to fit. */
+const notForUs: readonly (number | undefined)[] = [TPM_RC.INTEGRITY, TPM_RC.VALUE, TPM_RC.SIZE, TPM_RC.INSUFFICIENT];
+const notForThisTpm = (error: TpmError) =>
+  new AttestedError(
+    'invalid_argument',
+    "the credential was not made for this TPM's endorsement key and attestation key (or the file of the latter is damaged)",
+    { cause: error },
+  );
+
 const full = () =>
   unavailable(
     'other programs fill all slots of the TPM; through a resource manager (/dev/tpmrm0) each would have its own',
@@ -57,6 +66,7 @@ export function explain(error: unknown, doing: string, subject: Subject): Attest
   const { code, message } = error;
   const spoken = code < 0 ? code : tpmCode(code);
   if (spoken === TPM_RC.BAD_AUTH || spoken === TPM_RC.AUTH_FAIL) return authFailures[subject]();
+  if (subject === 'endorsement' && notForUs.includes(spoken)) return notForThisTpm(error);
   const known = spoken === undefined ? undefined : byCode.get(spoken);
   return known?.() ?? unavailable(`the TPM could not ${doing}: ${message}`, error);
 }

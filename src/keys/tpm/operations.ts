@@ -26,7 +26,7 @@ export const operations: Perform = {
     return { parent, algorithms: algorithms.map(({ property }) => property), curves: curves.map(({ value }) => value) };
   },
 
-  findParent: ({ parents }, [name]) => parents.use(name, async () => true),
+  findParent: ({ parents }, [name]) => parents.use(name, async () => true as const),
 
   async create(context, [{ template, data, authValue, salted }]) {
     return context.parents.use(undefined, async (parent, name) => {
