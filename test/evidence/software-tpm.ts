@@ -82,9 +82,14 @@ export function softwareTpm({ maker, kind = 'P-256' }: TpmOptions = {}): Softwar
   return tpm;
 }
 
+/** tcg-kp-EKCertificate. */
+const EK_PURPOSE = '2.23.133.8.1';
+
 export function ekCertificate(maker: Issued, ek: SoftwareKey, changes: object = {}): Uint8Array {
   const keys = { privateKey: ek.privateKey, publicKey: createPublicKey(ek.privateKey) };
-  return new Uint8Array(issueCertificate({ name: 'ek', issuer: maker, ca: false, keys, ...changes }).der);
+  return new Uint8Array(
+    issueCertificate({ name: 'ek', issuer: maker, ca: false, keys, purposes: [EK_PURPOSE], ...changes }).der,
+  );
 }
 
 function deviceOf(tpm: SoftwareTpm): TpmDevice {

@@ -166,6 +166,13 @@ const attacks: Row[] = [
     },
   ],
   [
+    'a certificate that says nowhere what it is for',
+    '2',
+    (tpm) => {
+      tpm.certificate = ekCertificate(maker, tpm.ek, { purposes: undefined });
+    },
+  ],
+  [
     'an EK certificate that brings its own root',
     '2',
     (tpm) => {

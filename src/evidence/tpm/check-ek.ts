@@ -3,11 +3,15 @@
 import type { EndorsementKey } from '../../tpm2/device.ts';
 import { verifyEkCertificate } from '../../tpm2/ek-certificate.ts';
 import { ekHash } from '../../tpm2/ek-hash.ts';
+import type { EkQuirk } from '../../tpm2/ek-quirks.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import { soundKey } from '../../tpm2/refusal.ts';
 import type { EvidenceContext } from '../protocol.ts';
-import { judged, refuse } from './refusal.ts';
+import { judged, refuse, requireAll } from './refusal.ts';
 import type { TpmTrust } from './trust.ts';
+
+/** Each is tolerated in a real certificate; all together are no EK certificate. */
+const SAYS_NOTHING: readonly EkQuirk[] = ['no-eku', 'no-key-usage', 'no-san'];
 
 /**
  * An EK counts when it is on the operator's list, or when its certificate leads to one of the operator's roots and is of this
@@ -26,7 +30,7 @@ export async function checkEndorsementKey(
     if (certificate === undefined) {
       throw refuse('access_denied', 2, 'there is no EK certificate, and the EK is not on the list of those without');
     }
-    judged(2, () =>
+    const { quirks } = judged(2, () =>
       verifyEkCertificate(certificate, {
         roots,
         intermediates: [...intermediates, ...chain],
@@ -34,6 +38,10 @@ export async function checkEndorsementKey(
         ek: publicArea,
       }),
     );
+    // a maker's authority may sign other things too; with a key of such a one anybody can play a TPM
+    requireAll(2, [
+      [!SAYS_NOTHING.every((quirk) => quirks.includes(quirk)), 'the EK certificate says nowhere that it is one'],
+    ]);
   }
   if ((await isInventoried(hash, clientId)) !== true)
     throw refuse('access_denied', 2, 'the EK is not in the inventory');
