@@ -16,6 +16,7 @@ import { chooseEvidence, type ProveEvidence } from './evidence.ts';
 import { openMiddleware } from './fetch.ts';
 import { labelPrefix, openIdentities, SHARED_SCOPE, scopeOf } from './identity.ts';
 import { bare } from './metadata.ts';
+import { openPresenter, type Presenter } from './presenter.ts';
 import { openProofs } from './proofs.ts';
 import { openServers } from './servers.ts';
 import { openState } from './state.ts';
@@ -113,6 +114,8 @@ export interface Agent {
   ) => Promise<void>;
   /** DPoP proofs with the key that a token is bound to. */
   readonly dpopSession: () => DpopSession;
+  /** Attestation and proof as one text, for a server behind stdio or another channel without HTTP headers. */
+  readonly presenter: (server: string) => Presenter;
   /** Takes note of tokens that were not obtained through this agent's fetch. */
   readonly observeTokens: (tokens: ForeignTokens) => void;
   /**
@@ -263,6 +266,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
       await authenticator.authenticate(headers, body, as.issuer, method);
     },
     dpopSession: () => session,
+    presenter: (server) => openPresenter(server, { parts, revision, now }),
     observeTokens: (tokens) => artifacts.adopt(tokens),
     rotate: async (server, { keepOld = true } = {}) => {
       const all = new Set([...store.identities.values()].map(({ scope }) => scope));

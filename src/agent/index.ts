@@ -9,5 +9,6 @@ export {
 } from './agent.ts';
 export type { AttesterLocation } from './attester-client.ts';
 export type { EvidenceInput, Offer, ProveEvidence } from './evidence.ts';
+export type { Presenter } from './presenter.ts';
 export type { TrackingMode } from './tracking.ts';
 export type { AgentWarning, AgentWarningCode, WarningListener } from './warnings.ts';

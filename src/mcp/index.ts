@@ -5,6 +5,7 @@ export {
   jwtAccessTokens,
   type VerifyAccessToken,
 } from './access-tokens.ts';
+export { type AttestedTransportOptions, attestedTransport } from './attested-transport.ts';
 export * from './client.ts';
 export {
   type McpHandler,
@@ -15,6 +16,7 @@ export {
   resourceEndpoints,
 } from './endpoints.ts';
 export { pushAuthorizationRequest } from './par.ts';
+export { type RequireAttestedTransportOptions, requireAttestedTransport } from './require-attested-transport.ts';
 export {
   type AuthInfo,
   type GateRequest,
@@ -23,3 +25,10 @@ export {
   requireAttestedAgent,
 } from './server.ts';
 export { ERROR_META_KEY, requireForTool, type ToolDemand, type ToolDemands, type ToolRefusal } from './tools.ts';
+export {
+  ATTESTATION_META_KEY,
+  attestationOf,
+  CHALLENGE_META_KEY,
+  type ToolContext,
+  type TransportLike,
+} from './transport.ts';

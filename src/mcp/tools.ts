@@ -11,6 +11,7 @@ import type { KeyEvidence, KeyStorage } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 import { checkRequirements, resolvePolicy } from '../verifier/policy.ts';
 import type { AttestedClient } from '../verifier/verifier.ts';
+import { attestationOf, type ToolContext } from './transport.ts';
 
 export interface ToolDemand {
   /** The weakest acceptable storage of the instance key. */
@@ -105,16 +106,17 @@ const compiled = new WeakMap<ToolDemand, Check>();
 /**
  * Inside a tool: what to return instead, when the caller does not meet the demand; undefined when it does.
  *
- * @param authInfo v1 `extra.authInfo`, v2 `ctx.http?.authInfo`; its `extra.attestation` is the gate's word
+ * @param context the tool's last argument: v1 `extra`, v2 `ctx`; an `AuthInfo` will do, such as FastMCP's `context.session`
  * @throws AttestedError `invalid_argument` for a demand that means nothing
  */
 export function requireForTool(
-  authInfo: { extra?: Record<string, unknown> | undefined } | undefined,
+  context: ToolContext | ToolContext['authInfo'],
   demand: ToolDemand,
 ): ToolRefusal | undefined {
   const check = compiled.get(demand) ?? compile(demand, Date.now);
   compiled.set(demand, check);
-  const unmet = check(authInfo?.extra?.attestation as AttestedClient | undefined);
+  const isAuthInfo = context !== undefined && 'extra' in context;
+  const unmet = check(attestationOf(isAuthInfo ? { authInfo: context } : (context as ToolContext | undefined)));
   if (unmet === undefined) return undefined;
   return {
     isError: true,

@@ -93,7 +93,7 @@ export interface AttestedClient {
 export interface Verifier {
   readonly role: 'as' | 'rs';
   readonly audience: string;
-  readonly policy: Readonly<Pick<ReturnType<typeof resolvePolicy>, 'popMethods'>>;
+  readonly policy: Readonly<Pick<ReturnType<typeof resolvePolicy>, 'popMethods' | 'concatenated'>>;
   /**
    * Verifies attestation and proof of possession of one request.
    *
@@ -261,7 +261,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
   return {
     role,
     audience,
-    policy,
+    policy: { popMethods: policy.popMethods, concatenated: revision.concatenated || policy.concatenated },
 
     verify: (request) => judge(() => readHeaders(request ?? { headers: [] }), request?.clientId),
     verifyConcatenated: (text, { clientId, challenge } = {}) =>

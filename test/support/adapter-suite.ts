@@ -62,6 +62,18 @@ async function start(
 }
 
 /** Bad transport of the tokens: what to do to honest header lines, and the status that has to come of it. */
+interface BadHeaders {
+  name: string;
+  status: number;
+  /** The wire's error code; none where the request has no credentials. */
+  error: string;
+  /** The proof was judged, and is spent. */
+  spends?: true;
+  lines: (honest: Honest) => Line[];
+  /** Where repeated fields arrive as one, joined by a comma, it is no access token. */
+  joined?: { status: number; error: string };
+}
+
 const BAD_HEADERS: readonly BadHeaders[] = [
   { name: 'no tokens at all', status: 401, error: '', lines: () => [] },
   { name: 'no access token', status: 401, error: '', lines: ({ attestation, pop }) => [attestation, pop] },

@@ -17,37 +17,41 @@ import * as forExpress from '../../src/integrations/express.ts';
 import * as forFastify from '../../src/integrations/fastify.ts';
 import * as forHono from '../../src/integrations/hono.ts';
 import { toNodeListener } from '../../src/integrations/node.ts';
-import { type AuthInfo, type ProtectOptions, protect, requireForTool } from '../../src/mcp/index.ts';
+import {
+  type AuthInfo,
+  attestationOf,
+  type ProtectOptions,
+  protect,
+  requireForTool,
+  type ToolContext,
+} from '../../src/mcp/index.ts';
 import { RESOURCE } from './gate.ts';
 
 /** What a tool of the server saw. */
 export const calls: string[] = [];
 
-type Auth = { clientId: string; extra?: Record<string, unknown> } | undefined;
-
 /** What tools can know of their caller, as text. */
-export function callerOf(auth: Auth): string {
-  const { attestation } = (auth?.extra ?? {}) as AuthInfo['extra'];
-  const { thumbprint, keyStorage, keyEvidence, attester, claims } = attestation ?? {};
-  return JSON.stringify({ client: auth?.clientId, thumbprint, keyStorage, keyEvidence, attester, sub: claims?.sub });
+function callerOf(context: ToolContext): string {
+  const { clientId, thumbprint, keyStorage, keyEvidence, attester, claims } = attestationOf(context) ?? {};
+  return JSON.stringify({ client: clientId, thumbprint, keyStorage, keyEvidence, attester, sub: claims?.sub });
 }
 
 const said = (text: string) => ({ content: [{ type: 'text' as const, text }] });
 
-function registerTools(register: (name: string, tool: (auth: Auth) => object) => void): void {
+function registerTools(register: (name: string, tool: (context: ToolContext) => object) => void): void {
   for (const name of ['whoami', 'deploy', 'Deploy', 'other']) {
-    register(name, (auth) => {
+    register(name, (context) => {
       calls.push(name);
-      return said(callerOf(auth));
+      return said(callerOf(context));
     });
   }
-  register('guarded', (auth) => requireForTool(auth, { keyStorage: 'hardware' }) ?? said('done'));
+  register('guarded', (context) => requireForTool(context, { keyStorage: 'hardware' }) ?? said('done'));
 }
 
 export function serverV1(): McpServerV1 {
   const server = new McpServerV1({ name: 'v1', version: '1.0.0' });
   registerTools((name, tool) =>
-    server.registerTool(name, { description: name }, async (extra) => tool(extra.authInfo) as never),
+    server.registerTool(name, { description: name }, async (extra) => tool(extra) as never),
   );
   server.registerResource('note', 'note://1', {}, async () => ({ contents: [{ uri: 'note://1', text: 'a note' }] }));
   return server;
@@ -55,9 +59,7 @@ export function serverV1(): McpServerV1 {
 
 export function serverV2(): McpServerV2 {
   const server = new McpServerV2({ name: 'v2', version: '1.0.0' });
-  registerTools((name, tool) =>
-    server.registerTool(name, { description: name }, async (ctx) => tool(ctx.http?.authInfo) as never),
-  );
+  registerTools((name, tool) => server.registerTool(name, { description: name }, async (ctx) => tool(ctx) as never));
   server.registerResource('note', 'note://1', {}, async () => ({ contents: [{ uri: 'note://1', text: 'a note' }] }));
   return server;
 }
