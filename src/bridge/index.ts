@@ -4,5 +4,5 @@ export { openInBrowser } from './auth/browser.ts';
 export { authorizedFetch } from './auth/fetch.ts';
 export type { Grant } from './auth/grants.ts';
 export { withinServer } from './http.ts';
-export { openProxy, type Proxy, type ProxyOptions } from './proxy.ts';
+export { type LocalProxy, openProxy, type ProxyOptions } from './proxy.ts';
 export { bridgeStdio, type StdioBridgeOptions } from './stdio.ts';

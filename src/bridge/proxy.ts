@@ -33,7 +33,7 @@ export interface ProxyOptions {
   log: (text: string) => void;
 }
 
-export interface Proxy {
+export interface LocalProxy {
   /** Without the secret. */
   origin: string;
   url: string;
@@ -93,7 +93,7 @@ const HEADERS_TIMEOUT = 20_000;
 const REQUEST_TIMEOUT = 300_000;
 
 /** @throws AttestedError `invalid_argument` for an address that others could reach, or a secret that is none */
-export async function openProxy(options: ProxyOptions): Promise<Proxy> {
+export async function openProxy(options: ProxyOptions): Promise<LocalProxy> {
   const { secret, host, port, log } = options;
   if (!isLoopback(host.includes(':') ? `[${host}]` : host)) {
     throw new AttestedError('invalid_argument', 'the proxy listens on addresses of this machine only');
