@@ -159,7 +159,8 @@ async function record(
       maxKeys: policy.maxKeys,
       maxAttestations: policy.maxAttestations,
       indexes: statusLists?.candidates() ?? [],
-      device: device && { ...device, maxUnderway: challenges.ttl },
+      // the statements may be from a first step, so two challenges old
+      device: device && { ...device, maxUnderway: 2 * challenges.ttl },
     });
     if (outcome.issued) return outcome;
     why = outcome.why;
