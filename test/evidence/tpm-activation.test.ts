@@ -189,13 +189,15 @@ describe('challenges', () => {
     return seen.size === 10_000 && [...seen].every((challenge) => bytesOf(challenge).length === 32);
   }
 
-  test('10,000 challenges differ, and what was recorded for one is refused for another', async () => {
+  test('10,000 challenges differ, and what was recorded for one is refused for another', {
+    timeout: 60_000,
+  }, async () => {
     const { attester } = tpmAttester();
     expect(await challengesDiffer(attester)).toBe(true);
     expect(await replayIsRefused(attester, await attester.createEnrolmentToken({ clientId: CLIENT }))).toBe(true);
   });
 
-  test('the test above finds an attester whose challenge is fixed', async () => {
+  test('the test above finds an attester whose challenge is fixed', { timeout: 60_000 }, async () => {
     let kept: JsonObject | undefined;
     const tpm = readTpmTrust({ roots: [maker.der] });
     const parts: AttesterParts = {

@@ -188,7 +188,7 @@ describe('hostile evidence', () => {
             expect(refusals(events)[0]!.rule).toMatch(/^(TPM attestation [1-9]|VER-.)$/);
           },
         ),
-        { numRuns: 150 },
+        { numRuns: 60 },
       );
     },
   );
