@@ -292,6 +292,58 @@ describe('META-6: metadata that speaks for others', () => {
   });
 });
 
+describe('grant: auto', () => {
+  test.each([
+    ['unauthorized_client', 1],
+    ['invalid_client', 0],
+    ['server_error', 0],
+  ])('%s: a person is asked %i times', async (error, asked) => {
+    const world = await startWorld();
+    const as = await stranger(({ path }, response) => {
+      if (path === '/token') return json(response, { error }, 400);
+      json(response, {
+        issuer: as.origin,
+        token_endpoint: `${as.origin}/token`,
+        authorization_endpoint: `${as.origin}/authorize`,
+        code_challenge_methods_supported: ['S256'],
+        grant_types_supported: ['authorization_code', 'client_credentials'],
+        token_endpoint_auth_methods_supported: ['attest_jwt_client_auth'],
+      });
+    });
+    const resource = await hostileResource({ servers: [as.origin] });
+    const pages: URL[] = [];
+    const login = { timeout: 100, port: undefined, signal: new AbortController().signal };
+    const client = await clientOf(world, resource.url, {
+      grant: 'auto',
+      login: { ...login, show: (page) => void pages.push(page) },
+    });
+    const refused = await client.fetch(resource.url).catch((cause: unknown) => cause);
+    expect(refused).toMatchObject({ code: error === 'invalid_client' ? 'invalid_client' : 'authorization_failed' });
+    expect(pages).toHaveLength(asked);
+  });
+
+  test('without client_credentials in the metadata a person is asked at once', async () => {
+    const world = await startWorld();
+    const as = await stranger((_, response) =>
+      json(response, {
+        issuer: as.origin,
+        token_endpoint: `${as.origin}/token`,
+        authorization_endpoint: `${as.origin}/authorize`,
+        code_challenge_methods_supported: ['S256'],
+        token_endpoint_auth_methods_supported: ['attest_jwt_client_auth'],
+      }),
+    );
+    const resource = await hostileResource({ servers: [as.origin] });
+    const pages: URL[] = [];
+    const login = { timeout: 100, port: undefined, signal: new AbortController().signal };
+    const show = (page: URL) => void pages.push(page);
+    const client = await clientOf(world, resource.url, { grant: 'auto', login: { ...login, show } });
+    await expectRefusal(() => client.fetch(resource.url), { code: 'authorization_failed' });
+    expect(pages[0]?.searchParams.get('resource')).toBe(resource.url.href);
+    expect(as.reached.every(({ method }) => method === 'GET')).toBe(true);
+  });
+});
+
 describe('an authorization server that misbehaves', () => {
   const answers: [string, (response: ServerResponse) => void, string][] = [
     ['redirects', (r) => void r.writeHead(307, { location: 'https://evil.example/token' }).end(), 'http_failed'],

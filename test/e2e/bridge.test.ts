@@ -8,6 +8,8 @@ import type { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { CreateMessageRequestSchema, ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
 import { fromJsonSchema } from '@modelcontextprotocol/server';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { openKeys } from '../../src/keys/index.ts';
+import { jwks } from '../../src/verifier/index.ts';
 import { CLIENTS, METHODS } from './support/authorization-server.ts';
 import { type Bridged, commandFor, connectBridge, newPlace, type Place, textOf } from './support/bridge.ts';
 import { SDKS, type Sdk } from './support/mcp-clients.ts';
@@ -131,6 +133,18 @@ test('two bridges of one identity: rotated refresh tokens are used once each, by
   }
   expect(first.said().match(/open this page/g)).toHaveLength(1);
   expect(second.said()).not.toContain('sign in');
+});
+
+test('a client that attests itself, at a server that knows its key', async () => {
+  const place = await newPlace(await startWorld());
+  const keys = await openKeys('software', { directory: place.directory });
+  const { publicJwk } = await keys.createKey({ label: 'self' });
+  await keys.close();
+  const world = await startWorld({ as: { trust: jwks({ keys: [publicJwk] }), policy: {} } });
+  const mcp = await startMcpV2(world, { trust: jwks({ keys: [publicJwk] }), policy: { require: {} } });
+  delete place.env.ATTESTED_ATTESTER;
+  const bridge = await connectBridge('v2', mcp.url, { place, args: ['--self-attester-key', 'self'] });
+  expect(textOf(await bridge.client.callTool({ name: 'whoami' }))).toContain(CLIENTS.attestation_pop_jwt);
 });
 
 describe.each(SDKS)('host SDK %s', (sdk) => {

@@ -25,6 +25,7 @@ export interface McpServer {
 
 export interface McpServerOptions {
   policy?: VerifierOptions['policy'];
+  trust?: VerifierOptions['trust'];
   binding?: RequireAttestedAgentOptions['binding'];
   /** Adds tools. */
   extend?: (server: McpServerV1) => void;
@@ -53,7 +54,7 @@ function gateOptions(world: LoopbackWorld, resource: string, refusals: AttestedE
   const verifier = createVerifier({
     role: 'rs',
     audience: resource,
-    trust: remoteJwks(`${attester}/jwks`, { clients: Object.values(CLIENTS), attester }),
+    trust: options.trust ?? remoteJwks(`${attester}/jwks`, { clients: Object.values(CLIENTS), attester }),
     policy: { require: { status: true }, ...options.policy },
   });
   return {
