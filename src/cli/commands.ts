@@ -2,9 +2,10 @@
 import type { Command } from './command.ts';
 import { connect } from './connect/command.ts';
 import { demo } from './demo/command.ts';
+import { doctor } from './doctor/command.ts';
 import { inspectCommand } from './inspect/command.ts';
 import { keygen } from './keygen.ts';
 import { proxy } from './proxy/command.ts';
 import { verify } from './verify.ts';
 
-export const commands: readonly Command[] = [connect, demo, inspectCommand, keygen, proxy, verify];
+export const commands: readonly Command[] = [connect, demo, doctor, inspectCommand, keygen, proxy, verify];

@@ -117,18 +117,26 @@ async function describe(command: Command): Promise<TpmDescription> {
 async function endorsementCertificates(command: Command): Promise<EndorsementCertificate[]> {
   const found: EndorsementCertificate[] = [];
   for (const [kind, index] of Object.entries(ekCertificateIndexes) as [EkKind, number][]) {
-    const stored = await command('nvRead', [index]);
-    if (stored !== undefined) found.push({ kind, index, ...read(stored) });
+    const said = await readIndex(command, index);
+    if (said !== undefined) found.push({ kind, index, ...said });
   }
   return found;
 }
 
-function read(stored: Uint8Array): Pick<EndorsementCertificate, 'certificate' | 'unreadable'> {
+async function readIndex(
+  command: Command,
+  index: number,
+): Promise<Pick<EndorsementCertificate, 'certificate' | 'unreadable'> | undefined> {
+  const [present] = await command('capability', [CAPABILITY.handles, index, 1]);
+  if (present?.value !== index) return undefined;
   try {
+    const stored = await command('nvRead', [index]);
+    if (stored === undefined) return undefined;
     const { subject, manufacturerName, issuer, notBefore, notAfter } = readEkCertificate(stored);
     const named = manufacturerName === undefined ? {} : { manufacturerName };
     return { certificate: { subject, ...named, issuer, notBefore, notAfter } };
   } catch (error) {
+    // one that is damaged, or that the owner's password keeps from us, is no reason to say nothing of the rest
     if (!(error instanceof AttestedError)) throw error;
     return { unreadable: error.message };
   }

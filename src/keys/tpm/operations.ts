@@ -115,7 +115,10 @@ export const operations: Perform = {
 
   nvRead: ({ esys }, [index]) => esys.nvRead(index),
 
-  capability: ({ esys }, [capability, property, count]) => esys.getCapability(capability, property, count),
+  async capability({ esys, slots }, [capability, property, count]) {
+    await slots.clear(); // what we hold ourselves is not to be counted
+    return esys.getCapability(capability, property, count);
+  },
 };
 
 function one(key: KeyReference | undefined): KeyReference {
