@@ -8,9 +8,9 @@ import { createPrivateFile, writePrivateFile } from '../platform/files.ts';
 import { fileWork, unavailable } from './files/faults.ts';
 import { readPrivateFile } from './files/guarded.ts';
 import { readJsonFile, writeJsonFile } from './files/json-file.ts';
+import { isKeyFileName } from './files/key-name.ts';
 import type { KeyProvider } from './provider.ts';
 import { isSecretFileName } from './secrets.ts';
-import { isKeyFileName } from './software/key-file.ts';
 
 export type KeyBackend = KeyProvider['kind'];
 

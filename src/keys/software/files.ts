@@ -6,13 +6,14 @@ import { generatePrivateKeyDer, signBytes } from '../../platform/crypto.ts';
 import { createPrivateFile } from '../../platform/files.ts';
 import { fileWork } from '../files/faults.ts';
 import { readPrivateFile, removePrivateFile } from '../files/guarded.ts';
+import { isKeyFileName, keyFileName } from '../files/key-name.ts';
 import { withDirectoryLock } from '../files/lock.ts';
 import { type HeldKey, keepKeys, samePublicPart } from '../kept.ts';
 import type { OpenKeysOptions } from '../options.ts';
 import type { KeyInfo, KeyProvider } from '../provider.ts';
 import { fileSecrets } from '../secrets.ts';
 import type { Derivation } from './header.ts';
-import { isKeyFileName, keyFileName, openKey, parseKeyFile, sealKey } from './key-file.ts';
+import { openKey, parseKeyFile, sealKey } from './key-file.ts';
 import { type Machine, thisMachine } from './machine-secret.ts';
 import { openStore } from './store.ts';
 

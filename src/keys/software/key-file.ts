@@ -10,9 +10,10 @@ import { algorithmRow, keyFits, signatureAlgorithms } from '../../core/algorithm
 import { utf8 } from '../../core/bytes.ts';
 import { type PublicJwk, readPublicJwk, thumbprintInput } from '../../core/jwk.ts';
 import type { Signer } from '../../core/signer.ts';
-import { sha256, signerOf, thumbprintOf } from '../../platform/crypto.ts';
+import { signerOf, thumbprintOf } from '../../platform/crypto.ts';
 import { corrupt } from '../files/faults.ts';
 import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
+import { keyFileName } from '../files/key-name.ts';
 import { readSealedMembers, type Sealed, seal, sealedMembers, unseal } from '../files/sealed.ts';
 import type { PublicPart } from '../kept.ts';
 
@@ -20,21 +21,10 @@ const FORMAT = 'attested software key';
 const VERSION = 1;
 const PURPOSE = 'attested software keys v1 key file';
 const MAX_DER = 16_384;
-const SUFFIX = '.key.json';
-const NAME = /^[0-9a-f]{64}\.key\.json$/;
 
 export interface KeyFile {
   public: PublicPart;
   private: Sealed;
-}
-
-/** A hash, in hexadecimal: labels may look like paths, and some file systems ignore case. */
-export function keyFileName(label: string): string {
-  return `${Buffer.from(sha256(utf8(label))).toString('hex')}${SUFFIX}`;
-}
-
-export function isKeyFileName(name: string): boolean {
-  return NAME.test(name);
 }
 
 /** A new key file's content. @param der PKCS #8; overwritten with zeros */

@@ -7,6 +7,7 @@ import { AttestedError } from '../../errors.ts';
 import { createPrivateFile } from '../../platform/files.ts';
 import { fileWork, unavailable, wrongSecret } from '../files/faults.ts';
 import { openPrivateDirectory, readPrivateFile, removeStaleTemporaries } from '../files/guarded.ts';
+import { isKeyFileName } from '../files/key-name.ts';
 import { withDirectoryLock } from '../files/lock.ts';
 import { type OpenKeysOptions, SCRYPT_LOG2N } from '../options.ts';
 import { isSecretFileName } from '../secrets.ts';
@@ -19,7 +20,6 @@ import {
   newSalt,
   type StoreHeader,
 } from './header.ts';
-import { isKeyFileName } from './key-file.ts';
 import { chooseMachineSecret, type Machine, type MachineSource, readMachineSecret } from './machine-secret.ts';
 
 /** Below the directory that the user names, which others of our files may share. */

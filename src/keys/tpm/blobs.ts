@@ -20,8 +20,8 @@ import {
   type TemplateOptions,
 } from '../../tpm2/templates.ts';
 import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
+import { keyFileName } from '../files/key-name.ts';
 import type { PublicPart } from '../kept.ts';
-import { keyFileName } from '../software/key-file.ts';
 import { TPM_ALGORITHMS } from './algorithms.ts';
 import { readPcrSelection } from './pcrs.ts';
 
@@ -31,7 +31,10 @@ const formats = {
   attestation: 'attested TPM attestation key',
   secrets: 'attested TPM sealed secrets key',
 } as const;
-const templates = { attestation: akTemplate, secrets: sealTemplate };
+const templates: Record<'attestation' | 'secrets', (options: TemplateOptions) => Uint8Array> = {
+  attestation: akTemplate,
+  secrets: sealTemplate,
+};
 /** A TPM2B is shorter than any command of a TPM. */
 const MAX_TPM2B = 4096;
 const MAX_NAME = 66;

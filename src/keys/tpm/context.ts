@@ -11,9 +11,12 @@ import { HELD_BY_ANOTHER, type TpmAddress } from './protocol.ts';
 import { createSlots, type Slots } from './slots.ts';
 import { createTurn } from './turn.ts';
 
-/** Without a resource manager others wait until we are done: for how long at most, and when we are idle. Milliseconds, as all below. */
-const TURN = 2000;
+/**
+ * Without a resource manager others wait for their turn until we are idle, or had ours for so long: a while, or, with a slow
+ * TPM, a multiple of what the change costs. Milliseconds, as all below.
+ */
 const IDLE = 250;
+const [SHORT_TURN, LONG_TURN, WORTH] = [2000, 8000, 10];
 /** Long enough for another process of ours to take its turn. */
 const STEP_BACK = 30;
 /** Without a resource manager, objects that stay for so long while we find no room belong to nobody who will come back for them. */
@@ -44,7 +47,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   let orphans = address.orphans ?? false;
   const turn = managed ? undefined : createTurn(tcti);
   let context: Context | undefined;
-  let opened = 0;
+  let turnEnds = 0;
   let tail: Promise<unknown> = Promise.resolve();
   let waiting = 0;
   let idle: NodeJS.Timeout | undefined;
@@ -53,11 +56,15 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     if (turn !== undefined && !(await turn.take(patience))) {
       throw new TpmError(HELD_BY_ANOTHER, 'another process holds the TPM');
     }
+    const begin = performance.now();
     const esys = await openEsys(tcti);
     try {
       const slots = await createSlots(esys);
-      opened = performance.now();
-      return { esys, slots, parents: createParents(esys, slots, address), kept: new Map() };
+      const parents = createParents(esys, slots, address);
+      await parents.current().catch(ignore); // who needs it is told then; a TPM can describe itself without
+      const now = performance.now();
+      turnEnds = now + Math.min(LONG_TURN, Math.max(SHORT_TURN, WORTH * (now - begin)));
+      return { esys, slots, parents, kept: new Map() };
     } catch (error) {
       await esys.close().catch(ignore);
       throw error;
@@ -122,7 +129,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   }
 
   async function inTurn<T>(patience: number, job: (context: Context) => Promise<T>): Promise<T> {
-    if (turn !== undefined && context !== undefined && performance.now() - opened > TURN) {
+    if (turn !== undefined && context !== undefined && performance.now() > turnEnds) {
       await release();
       await sleep(STEP_BACK);
     }
