@@ -15,10 +15,11 @@ const LONGEST_PAUSE = 100;
  * A machine that sleeps can outlive its own lock, and two processes that find the same stale lock may both take it. So the
  * lock spares work but is not what keeps keys safe: files are created such that the second creator fails, whatever happens.
  *
+ * @param name of the lock: what is kept beside the keys has one of its own, so that it can use them while it holds it
  * @throws AttestedError `key_store_unavailable` when the directory cannot be written, or stays locked for 15 seconds
  */
-export async function withDirectoryLock<T>(directory: string, job: () => Promise<T>): Promise<T> {
-  const release = await fileWork(`lock the key directory ${directory}`, () => acquire(directory));
+export async function withDirectoryLock<T>(directory: string, job: () => Promise<T>, name = 'lock'): Promise<T> {
+  const release = await fileWork(`lock the key directory ${directory}`, () => acquire(directory, name));
   try {
     return await job();
   } finally {
@@ -26,14 +27,15 @@ export async function withDirectoryLock<T>(directory: string, job: () => Promise
   }
 }
 
-async function acquire(directory: string): Promise<() => Promise<void>> {
+async function acquire(directory: string, name: string): Promise<() => Promise<void>> {
   // loaded late: it hooks the process's signals, which a user of in-memory keys should be spared
   const { lock } = await import('proper-lockfile');
   const deadline = performance.now() + PATIENCE;
+  const path = join(directory, name); // also what it knows the lock by: two locks of one directory must not be mixed up
   for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
     try {
-      return await lock(directory, {
-        lockfilePath: join(directory, 'lock'),
+      return await lock(path, {
+        lockfilePath: path,
         realpath: false,
         stale: STALE,
         onCompromised: () => undefined, // see above; the default would end the process
