@@ -1,4 +1,7 @@
 /** What a TPM says of itself, beside what tpm2-tools read of the same TPM. */
+import { createHash, X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { describeTpm } from '../../src/keys/tpm/describe.ts';
 import { type Swtpm, skipTpm, startSwtpm } from '../support/swtpm.ts';
@@ -43,6 +46,17 @@ describe.skipIf(skipTpm)('describeTpm', () => {
       expect(certificate?.issuer).toMatch(/./);
       expect(certificate!.notAfter).toBeGreaterThan(Date.now());
     }
+  });
+
+  test('names the TPM by the hash of its endorsement key, as attesters list it', async () => {
+    const { endorsementKey } = await describeTpm({ tcti: swtpm.tcti, managed: false });
+    expect(endorsementKey).toEqual({ kind: 'P-256', hash: expect.any(String), certified: true });
+    await swtpm.tools('tpm2_nvread', '0x01c0000a', '-C', 'o', '-o', 'ek.der');
+    const spki = new X509Certificate(await readFile(join(swtpm.directory, 'ek.der'))).publicKey;
+    const hash = createHash('sha256')
+      .update(spki.export({ type: 'spki', format: 'der' }))
+      .digest('base64url');
+    expect(endorsementKey).toMatchObject({ hash });
   });
 
   test('sees an owner password and a lock-out, and asks for neither', async () => {

@@ -81,13 +81,19 @@ function descriptionLines(description: TpmDescription): string[] {
     ...(passwords.endorsement
       ? ['the endorsement hierarchy has a password: this TPM cannot prove which one it is']
       : []),
+    endorsementKey(description),
     ...description.endorsementCertificates.map(({ kind, certificate, unreadable }) => {
       if (certificate === undefined) return `endorsement certificate ${kind}: ${unreadable}`;
-      const { subject, manufacturerName, notAfter } = certificate;
+      const { subject, manufacturerName, issuer, notAfter } = certificate;
       const maker = manufacturerName ?? subject.manufacturer ?? 'unnamed maker';
       const model = subject.model === undefined ? '' : `, model ${subject.model}`;
-      return `endorsement certificate ${kind}: ${maker}${model}, ${notAfter >= NO_END ? 'without end' : `until ${new Date(notAfter).toISOString().slice(0, 10)}`}`;
+      return `endorsement certificate ${kind}: ${maker}${model}, by ${issuer}, ${notAfter >= NO_END ? 'without end' : `until ${new Date(notAfter).toISOString().slice(0, 10)}`}`;
     }),
     ...(description.endorsementCertificates.length === 0 ? ['no endorsement certificate'] : []),
   ];
+}
+
+function endorsementKey({ endorsementKey: key }: TpmDescription): string {
+  if ('unavailable' in key) return `endorsement key: ${key.unavailable}`;
+  return `endorsement key ${key.kind}, ${key.certified ? 'certified' : 'not certified'}: ${key.hash}`;
 }

@@ -55,6 +55,11 @@ export const relaxations: readonly Relaxation[] = [
     meaning: 'attestations cannot be revoked before they expire',
   },
   {
+    where: 'createAttester tpm',
+    option: 'allowEk',
+    meaning: 'TPMs that no maker vouches for are believed, by the hash of their endorsement key',
+  },
+  {
     where: "a client's enrolment policy",
     option: "allow: 'any'",
     meaning: 'every device with the evidence may enrol, without a token',

@@ -1,11 +1,14 @@
 /** What a TPM says of itself, for `attested doctor`. Only reads: properties, and certificates in NV that everybody may read. */
 import { AttestedError } from '../../errors.ts';
 import { type EkCertificate, readEkCertificate } from '../../tpm2/ek-certificate.ts';
+import { ekHash } from '../../tpm2/ek-hash.ts';
+import { parsePublic } from '../../tpm2/public.ts';
 import { type EkKind, ekCertificateIndexes } from '../../tpm2/templates.ts';
 import { readVendor, type Vendor } from '../../tpm2/vendors.ts';
 import { addressOf } from './address.ts';
 import { algorithmsOf } from './algorithms.ts';
 import { type Command, createCommand, DEADLINE } from './commands.ts';
+import { findEndorsementKey } from './endorsement.ts';
 import { shareTpm } from './registry.ts';
 import type { Tcti } from './tcti.ts';
 
@@ -33,7 +36,17 @@ export interface TpmDescription {
     locked: boolean;
   };
   passwords: { owner: boolean; endorsement: boolean };
+  /** The one that evidence is made with. */
+  endorsementKey: DescribedEndorsementKey | { unavailable: string };
   endorsementCertificates: readonly EndorsementCertificate[];
+}
+
+export interface DescribedEndorsementKey {
+  kind: EkKind;
+  /** What an attester's lists (`allowEk`, `inventory`) name this TPM by: SHA-256 of its SubjectPublicKeyInfo, base64url. */
+  hash: string;
+  /** Has it a certificate? */
+  certified: boolean;
 }
 
 export interface EndorsementCertificate {
@@ -41,7 +54,10 @@ export interface EndorsementCertificate {
   /** NV index. */
   index: number;
   /** Absent where it cannot be read; `unreadable` says why. */
-  certificate?: Pick<EkCertificate, 'subject' | 'manufacturerName' | 'issuer' | 'notBefore' | 'notAfter'>;
+  certificate?: Pick<
+    EkCertificate,
+    'subject' | 'manufacturerName' | 'issuer' | 'issuerUrls' | 'notBefore' | 'notAfter'
+  >;
   unreadable?: string;
 }
 
@@ -110,8 +126,21 @@ async function describe(command: Command): Promise<TpmDescription> {
       owner: (permanent & PERMANENT.ownerAuth) !== 0,
       endorsement: (permanent & PERMANENT.endorsementAuth) !== 0,
     },
+    endorsementKey: await endorsementKey(command),
     endorsementCertificates: await endorsementCertificates(command),
   };
+}
+
+async function endorsementKey(command: Command): Promise<TpmDescription['endorsementKey']> {
+  try {
+    const { kind, key } = await findEndorsementKey(command);
+    const { publicJwk } = parsePublic(key.publicArea);
+    if (publicJwk === undefined) return { unavailable: 'the endorsement key is of a kind that is not known here' };
+    return { kind, hash: ekHash(publicJwk), certified: key.certificate !== undefined };
+  } catch (error) {
+    if (!(error instanceof AttestedError)) throw error;
+    return { unavailable: error.message };
+  }
 }
 
 async function endorsementCertificates(command: Command): Promise<EndorsementCertificate[]> {
@@ -132,9 +161,9 @@ async function readIndex(
   try {
     const stored = await command('nvRead', [index]);
     if (stored === undefined) return undefined;
-    const { subject, manufacturerName, issuer, notBefore, notAfter } = readEkCertificate(stored);
+    const { subject, manufacturerName, issuer, issuerUrls, notBefore, notAfter } = readEkCertificate(stored);
     const named = manufacturerName === undefined ? {} : { manufacturerName };
-    return { certificate: { subject, ...named, issuer, notBefore, notAfter } };
+    return { certificate: { subject, ...named, issuer, issuerUrls, notBefore, notAfter } };
   } catch (error) {
     // one that is damaged, or that the owner's password keeps from us, is no reason to say nothing of the rest
     if (!(error instanceof AttestedError)) throw error;
