@@ -47,7 +47,8 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   let orphans = address.orphans ?? false;
   const turn = managed ? undefined : createTurn(tcti);
   let context: Context | undefined;
-  let turnEnds = 0;
+  let began = 0;
+  let turnEnds: number | undefined;
   let tail: Promise<unknown> = Promise.resolve();
   let waiting = 0;
   let idle: NodeJS.Timeout | undefined;
@@ -56,15 +57,12 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     if (turn !== undefined && !(await turn.take(patience))) {
       throw new TpmError(HELD_BY_ANOTHER, 'another process holds the TPM');
     }
-    const begin = performance.now();
+    began = performance.now();
+    turnEnds = undefined;
     const esys = await openEsys(tcti);
     try {
       const slots = await createSlots(esys);
-      const parents = createParents(esys, slots, address);
-      await parents.current().catch(ignore); // who needs it is told then; a TPM can describe itself without
-      const now = performance.now();
-      turnEnds = now + Math.min(LONG_TURN, Math.max(SHORT_TURN, WORTH * (now - begin)));
-      return { esys, slots, parents, kept: new Map() };
+      return { esys, slots, parents: createParents(esys, slots, address), kept: new Map() };
     } catch (error) {
       await esys.close().catch(ignore);
       throw error;
@@ -97,7 +95,9 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
       try {
         context ??= await open(until - performance.now());
         context.slots.nextJob();
-        return await job(context);
+        const result = await job(context);
+        turnEnds ??= endOfTurn(began);
+        return result;
       } catch (error) {
         const remedy = error instanceof TpmError ? remedyFor(error.code) : undefined;
         if (remedy === undefined || ++tries[remedy] > MOST_TRIES[remedy] || performance.now() > until) {
@@ -119,6 +119,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     }
   }
 
+  /** To be called while nothing of ours is loaded. */
   async function flushAbandoned(patience: number): Promise<void> {
     context ??= await open(patience);
     const { esys } = context;
@@ -129,7 +130,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   }
 
   async function inTurn<T>(patience: number, job: (context: Context) => Promise<T>): Promise<T> {
-    if (turn !== undefined && context !== undefined && performance.now() > turnEnds) {
+    if (turn !== undefined && context !== undefined && performance.now() > (turnEnds ?? Infinity)) {
       await release();
       await sleep(STEP_BACK);
     }
@@ -167,6 +168,12 @@ export async function dropSessions({ esys, kept }: Context): Promise<void> {
   const sessions = [...kept.values()];
   kept.clear();
   for (const session of sessions) await esys.flush(session).catch(ignore);
+}
+
+/** @param began when the turn did; its first job has just ended, for which all had to be loaded */
+function endOfTurn(began: number): number {
+  const now = performance.now();
+  return now + Math.min(LONG_TURN, Math.max(SHORT_TURN, WORTH * (now - began)));
 }
 
 const ignore = () => undefined;
