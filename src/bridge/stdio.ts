@@ -64,8 +64,8 @@ export async function bridgeStdio(options: StdioBridgeOptions): Promise<void> {
     lines.end();
     void Promise.race([Promise.all(underWay), once(signal, 'abort'), wait(GRACE)]).then(stop);
   });
-  input.once('error', stop);
-  output.once('error', () => {
+  input.on('error', stop);
+  output.on('error', () => {
     gone = true;
     stop();
   });

@@ -12,6 +12,7 @@ import { openKeys } from '../../src/keys/index.ts';
 import { jwks } from '../../src/verifier/index.ts';
 import { CLIENTS, METHODS } from './support/authorization-server.ts';
 import { type Bridged, commandFor, connectBridge, newPlace, type Place, textOf } from './support/bridge.ts';
+import { visit } from './support/browser.ts';
 import { SDKS, type Sdk } from './support/mcp-clients.ts';
 import { startMcpV1, startMcpV2 } from './support/mcp-servers.ts';
 import { startWorld } from './support/world.ts';
@@ -398,6 +399,33 @@ describe('the process', () => {
     child.stdin.end();
     expect(await exited).toEqual([0, null]);
     expect(messages.map(({ id }) => id)).toEqual(expect.arrayContaining([3, 4]));
+  });
+
+  test('the host goes away while somebody should sign in; signed in beforehand, nobody is asked', async () => {
+    const world = await startWorld();
+    const mcp = await startMcpV2(world);
+    const place = await newPlace(world);
+    place.args.push('--grant', 'authorization_code');
+    const { child, exited, say, said } = await startRaw({ url: mcp.url, place });
+    say(`${JSON.stringify(initialize)}\n`);
+    await until(() => said().includes('open this page'));
+    const closed = performance.now();
+    child.stdin.end();
+    expect(await exited).toEqual([0, null]);
+    expect(performance.now() - closed).toBeLessThan(3500);
+
+    const first = await startRaw({ url: mcp.url, place: { ...place, args: [...place.args, '--sign-in'] } });
+    await until(() => first.said().includes('open this page'));
+    const page = /open this page: (\S+)\n/.exec(first.said())?.[1] ?? '';
+    await visit(page, 'http://127.0.0.1:0/').catch(() => undefined);
+    expect(await first.exited).toEqual([0, null]);
+    expect(first.messages).toEqual([]);
+
+    const second = await startRaw({ url: mcp.url, place });
+    second.child.stderr.destroy(); // nor does it matter that nobody listens to what is said to people
+    second.say(`not JSON\n${JSON.stringify(initialize)}\n`);
+    expect((await second.answer(1)).result).toBeDefined();
+    expect(world.as.refusals).toEqual([]);
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)('%s in the middle of a call', async (signal) => {

@@ -23,6 +23,11 @@ export function endSignal(): AbortSignal {
   return controller.signal;
 }
 
+/** A host that does not listen to what is said to people does not end the process by that. */
+export function speakToNobody(): void {
+  process.stderr.on('error', () => undefined);
+}
+
 /** A connection that does not close must not keep a process without a host alive. */
 export function leave(): void {
   setTimeout(() => process.exit(), PATIENCE).unref();

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { createPrivateFile } from '../../platform/files.ts';
 import { type Command, UsageError } from '../command.ts';
-import { endSignal, leave, MAX_MESSAGE } from '../connect/process.ts';
+import { endSignal, leave, MAX_MESSAGE, speakToNobody } from '../connect/process.ts';
 import { CONNECTION_OPTIONS, numberIn, readSettings } from '../connect/settings.ts';
 import { readText } from '../files.ts';
 
@@ -43,6 +43,7 @@ export const proxy: Command = {
     const { openProxy } = await import('../../bridge/index.ts');
     const { logger, openClient } = await import('../connect/client.ts');
     const signal = endSignal();
+    speakToNobody();
     const { fetch, close } = await openClient(settings, io, signal);
     try {
       const { server: url } = settings;
