@@ -2,7 +2,7 @@
 // Plain JavaScript, because it starts on whatever Node (>= 20) the user has. Progress goes to stderr, one line each,
 // so that stdout carries only what the command itself prints.
 //
-//   node scripts/prepare.mjs [--build]
+//   node scripts/prepare.mjs [--build] [--peers]
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -55,12 +55,12 @@ export function runNode(args, options = {}) {
 
 const npm = (...args) => succeeds('npm', [...args, '--loglevel=error'], { env: npmEnv });
 
-/** True when node_modules holds what the lock names; optional packages for other machines may be absent. */
-function dependenciesMatchLock() {
-  const installed = join(modules, '.package-lock.json');
+/** True when a folder's node_modules holds what its lock names; optional packages for other machines may be absent. */
+function dependenciesMatchLock(folder = '.') {
+  const installed = join(root, folder, 'node_modules', '.package-lock.json');
   if (!existsSync(installed)) return false;
   const { packages: present } = JSON.parse(readFileSync(installed, 'utf8'));
-  return Object.entries(readJson('package-lock.json').packages).every(
+  return Object.entries(readJson(join(folder, 'package-lock.json')).packages).every(
     ([path, locked]) =>
       path === '' || (present[path] ? present[path].version === locked.version : locked.optional || locked.peer),
   );
@@ -94,6 +94,21 @@ export function prepare() {
   }
   installPinnedNode(readJson('package.json').devDependencies.node);
 }
+
+/**
+ * Installs a folder that has a package and lock of its own, for what is too heavy for our development dependencies. It finds
+ * `attested` by its name, as in a project of somebody else.
+ */
+export function prepareFolder(folder, what) {
+  if (!dependenciesMatchLock(folder)) {
+    say(`installing ${what} (npm ci in ${folder})`);
+    if (!succeeds('npm', ['ci', '--loglevel=error'], { env: npmEnv, cwd: join(root, folder) })) fail('npm ci failed');
+  }
+  const link = join(root, folder, 'node_modules', 'attested');
+  if (!existsSync(link)) symlinkSync(root, link, 'junction');
+}
+
+export const preparePeers = () => prepareFolder('peers', 'the frameworks to be tried with');
 
 /** A hash instead of times: a fresh clone and a switched branch have times that say nothing. */
 function sourcesHash() {
@@ -132,5 +147,6 @@ export function build() {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   prepare();
+  if (process.argv.includes('--peers')) preparePeers();
   if (process.argv.includes('--build')) build();
 }

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build, env, fail, prepare, runNode, say } from './prepare.mjs';
+import { build, env, fail, prepare, preparePeers, runNode, say } from './prepare.mjs';
 
 // A part is there when each of its needs is: one of `commands` can be run, or one of `libraries` loaded. Otherwise the first
 // of `packages` that this Debian knows is installed (their names differ from release to release).
@@ -107,6 +107,7 @@ function summary(report, exitCode) {
 let line = '0 passed, 1 failed'; // what stands when nothing could be run
 process.on('exit', () => console.log(`\n${line}`));
 prepare();
+preparePeers();
 installParts();
 build();
 const folder = mkdtempSync(join(tmpdir(), 'attested-test-'));

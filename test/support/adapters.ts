@@ -31,7 +31,7 @@ import { RESOURCE } from './gate.ts';
 export const calls: string[] = [];
 
 /** What tools can know of their caller, as text. */
-function callerOf(context: ToolContext): string {
+export function callerOf(context: ToolContext): string {
   const { clientId, thumbprint, keyStorage, keyEvidence, attester, claims } = attestationOf(context) ?? {};
   return JSON.stringify({ client: clientId, thumbprint, keyStorage, keyEvidence, attester, sub: claims?.sub });
 }
