@@ -7,6 +7,7 @@ import { openPrivateDirectory, readPrivateFile, removePrivateFile, removeStaleTe
 import { isKeyFileName, keyFileName } from './files/key-name.ts';
 import { withDirectoryLock } from './files/lock.ts';
 import { keepKeys } from './kept.ts';
+import { KEYCHAIN_SERVICE, KEYCHAIN_TIMEOUT } from './keychain.ts';
 import type { OpenKeysOptions } from './options.ts';
 import type { KeyInfo, KeyProvider } from './provider.ts';
 import { fileSecrets } from './secrets.ts';
@@ -15,6 +16,7 @@ import { algorithmsOf } from './tpm/algorithms.ts';
 import { parseKeyBlob } from './tpm/blobs.ts';
 import { createCommand, DEADLINE } from './tpm/commands.ts';
 import { createDevice } from './tpm/device.ts';
+import { keyAuthFromKeychain } from './tpm/key-auth.ts';
 import { createTpmKeys, type TpmKey } from './tpm/keys.ts';
 import type { Opened } from './tpm/protocol.ts';
 import { type SharedTpm, shareTpm } from './tpm/registry.ts';
@@ -49,7 +51,7 @@ async function openOn(shared: SharedTpm, tcti: Tcti, options: OpenKeysOptions): 
   const home = resolve(parent);
   const command = createCommand(shared.request, tpm.deadline ?? DEADLINE);
   const [opened, directory] = await Promise.all([command('open', []), openDirectory(home)]);
-  const use = { keyAuth: tpm.keyAuth && Uint8Array.from(tpm.keyAuth), salted: tpm.saltedSessions ?? false };
+  const use = { keyAuth: await keyAuthOf(directory, options), salted: tpm.saltedSessions ?? false };
   const available = algorithmsOf(opened);
   const { read, make, sign, secretsKey } = createTpmKeys({
     command,
@@ -90,6 +92,12 @@ async function openOn(shared: SharedTpm, tcti: Tcti, options: OpenKeysOptions): 
       await shared.release();
     },
   };
+}
+
+async function keyAuthOf(directory: string, options: OpenKeysOptions): Promise<Uint8Array | undefined> {
+  const { tpm: { keyAuth } = {}, keychainService = KEYCHAIN_SERVICE, keychainTimeout = KEYCHAIN_TIMEOUT } = options;
+  if (keyAuth === 'keychain') return keyAuthFromKeychain(directory, keychainService, keychainTimeout);
+  return keyAuth && Uint8Array.from(keyAuth);
 }
 
 async function openDirectory(home: string): Promise<string> {

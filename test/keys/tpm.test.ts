@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type KeyProvider, type OpenKeysOptions, openKeys } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -197,6 +197,16 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         expect(verifiesInNode(mended!, await mended!.sign(data))).toBe(true);
       }));
 
+    test('the key of the secrets is not made anew beside secrets', () =>
+      inPlace(async (keys, place, reopen) => {
+        await keys.secrets.set('a secret', data);
+        await keys.close();
+        await rm(join(place.directory, 'tpm-keys', 'secrets.json'));
+        const again = await reopen();
+        await expect(again.secrets.get('a secret')).rejects.toMatchObject({ code: 'key_store_corrupt' });
+        await expect(again.secrets.set('another', data)).rejects.toMatchObject({ code: 'key_store_corrupt' });
+      }));
+
     test('hold no private key and no auth value', () =>
       inPlace(
         async (keys, place) => {
@@ -285,6 +295,7 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
       ['an unknown one', { keyauth: Buffer.alloc(32) }],
       ['a short auth value', { keyAuth: Buffer.alloc(15) }],
       ['an auth value as text', { keyAuth: 'x'.repeat(32) }],
+      ['an auth value from somewhere', { keyAuth: 'keyring' }],
       ['no TCTI', { tcti: '' }],
       ['a deadline of nothing', { deadline: 0 }],
       ['a deadline as text', { deadline: '20000' }],

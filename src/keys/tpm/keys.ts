@@ -1,5 +1,6 @@
 /** The keys of one directory in one TPM: how each is made, read and used. */
 import { createSecretKey, hash, type KeyObject, randomBytes } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { algorithms, type SignatureAlgorithm } from '../../core/algorithms.ts';
 import { AttestedError } from '../../errors.ts';
@@ -7,9 +8,11 @@ import { importPublicKey, verifySignature } from '../../platform/crypto.ts';
 import type { PcrSelection } from '../../tpm2/device.ts';
 import { jwsSignature, parseSignature } from '../../tpm2/signature.ts';
 import { type InstanceKeyAlgorithm, instanceKeyTemplate, sealTemplate } from '../../tpm2/templates.ts';
+import { corrupt, fileWork } from '../files/faults.ts';
 import { readPrivateFile } from '../files/guarded.ts';
 import { keyFileName } from '../files/key-name.ts';
 import { type HeldKey, type PublicPart, samePublicPart } from '../kept.ts';
+import { isSecretFileName } from '../secrets.ts';
 import { assertAvailable } from './algorithms.ts';
 import { blobOnce, writeOnce } from './blob-files.ts';
 import { type Blob, encodeKeyBlob, parseKeyBlob } from './blobs.ts';
@@ -102,6 +105,7 @@ export function createTpmKeys({ command, directory, use, pcrs, available, parent
 
     async secretsKey() {
       const blob = await blobOnce(directory, 'secrets', async () => {
+        await assertNoSecrets(directory);
         const data = randomBytes(SECRETS_KEY_BYTES);
         const authValue = use.keyAuth && authValueFor(use.keyAuth, SECRETS_PURPOSE);
         const request = { template: sealTemplate(), data, ...(authValue && { authValue }), salted: use.salted };
@@ -112,6 +116,17 @@ export function createTpmKeys({ command, directory, use, pcrs, available, parent
       return createSecretKey(key);
     },
   };
+}
+
+/** A new key would make every secret that is there unreadable, and nobody would know why. */
+async function assertNoSecrets(directory: string): Promise<void> {
+  const names = await fileWork(`list ${directory}`, () => readdir(directory));
+  if (names.some(isSecretFileName)) {
+    throw corrupt(
+      directory,
+      'holds secrets, but their key (secrets.json) is missing: restore it, or delete the secrets',
+    );
+  }
 }
 
 const purposeOf = (label: string): string => JSON.stringify(label);

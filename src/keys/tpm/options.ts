@@ -16,11 +16,11 @@ export interface TpmOptions {
    */
   deadline?: number;
   /**
-   * A secret, at least 16 bytes, without which the new keys cannot be used: programs of the same user that can reach the TPM
-   * but not this secret are kept out. Cost: whoever loses it loses the keys, and it has to be kept somewhere. It crosses the
-   * bus to the TPM in clear, unless `saltedSessions` are on.
+   * A secret, at least 16 bytes, without which the new keys cannot be used: programs that can reach the TPM and the directory
+   * but not this secret are kept out. `'keychain'` makes one and keeps it in the user's keychain. Cost: whoever loses it loses
+   * the keys, and a locked keychain locks them. It crosses the bus to the TPM in clear, unless `saltedSessions` are on.
    */
-  keyAuth?: Uint8Array;
+  keyAuth?: Uint8Array | 'keychain';
   /**
    * Binds new keys to the values that these PCRs have now, as `{ sha256: [7] }`: they work only while the machine was started
    * in this state. Cost: a firmware or boot loader update that changes the values ends the keys, and each signature takes one
@@ -54,8 +54,9 @@ export function assertTpmOptions(options: TpmOptions): void {
   if (deadline !== undefined && !(Number.isInteger(deadline) && deadline >= MIN_DEADLINE && deadline <= 3_600_000)) {
     refuse(`tpm.deadline must be a whole number of milliseconds, ${MIN_DEADLINE} to 3600000`);
   }
-  if (keyAuth !== undefined && !(keyAuth instanceof Uint8Array && keyAuth.length >= MIN_KEY_AUTH)) {
-    refuse(`tpm.keyAuth must be at least ${MIN_KEY_AUTH} bytes`);
+  const isSecret = keyAuth instanceof Uint8Array && keyAuth.length >= MIN_KEY_AUTH;
+  if (keyAuth !== undefined && keyAuth !== 'keychain' && !isSecret) {
+    refuse(`tpm.keyAuth must be at least ${MIN_KEY_AUTH} bytes, or 'keychain'`);
   }
   if (pcrs !== undefined && readPcrSelection(pcrs) === undefined) {
     refuse('tpm.pcrs must select PCRs 0 to 23 by bank, such as { sha256: [7] }');
