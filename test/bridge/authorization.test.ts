@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Agent, createAgent } from '../../src/agent/index.ts';
 import {
@@ -380,6 +381,32 @@ describe('an authorization server that misbehaves', () => {
     const error = await expectRefusal(() => client.fetch(resource.url), { code: code as never });
     expect(error.message).not.toContain('\u001b');
   });
+});
+
+test('metadata that only a refusal leads to is found again by the next run, whose token has ended', async () => {
+  const world = await startWorld();
+  world.as.tokens.lifetime = 1;
+  const server = await stranger(({ path, headers }, response) => {
+    if (path === '/odd')
+      return json(response, { resource: `${server.origin}/mcp`, authorization_servers: [world.as.issuer] });
+    if (path !== '/mcp') return void response.writeHead(404).end();
+    if (headers.authorization !== undefined && headers.authorization !== ended) return json(response, {});
+    response.writeHead(401, { 'www-authenticate': `Bearer resource_metadata="${server.origin}/odd"` }).end();
+  });
+  let ended: string | undefined;
+  const url = new URL(`${server.origin}/mcp`);
+  const client = await clientOf(world, url, { grant: 'authorization_code' });
+  expect((await client.fetch(url)).status).toBe(200);
+  ended = `Bearer ${(await client.authorization.current())?.accessToken}`;
+  await sleep(1200);
+  for (const run of [
+    client,
+    await clientOf(world, url, { grant: 'authorization_code', directory: client.directory }),
+  ]) {
+    expect((await run.fetch(url)).status).toBe(200);
+    world.as.tokens.lifetime = 300;
+  }
+  expect(client.pages).toHaveLength(1);
 });
 
 test('twenty requests that are refused at once share one token request', async () => {

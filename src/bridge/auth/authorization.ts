@@ -54,7 +54,8 @@ export function openAuthorization(options: AuthorizationOptions): Authorization 
   const { agent, keys, server, now, log } = options;
   const store = openTokenStore(keys, agent.clientId, server, options.login.timeout + 15_000);
   let known: Tokens | undefined;
-  let found: Discovered | undefined;
+  /** Where the server said that its metadata is; it says so in refusals only. */
+  let location: string | undefined;
   let signIns: SignIn[] = [];
   let renewing: Promise<Tokens> | undefined;
 
@@ -72,8 +73,8 @@ export function openAuthorization(options: AuthorizationOptions): Authorization 
   }
 
   async function newTokens(refused: Tokens | undefined, challenge: Challenge): Promise<Tokens> {
-    found = await discover(agent, server, challenge, options.issuer);
-    const at = found;
+    location = challenge.resourceMetadata ?? location;
+    const at = await discover(agent, server, { ...challenge, resourceMetadata: location }, options.issuer);
     const kept = await store.read();
     const wanted = options.scope ?? challenge.scope ?? kept?.scope ?? union(...at.scopesSupported);
     const stepUp = challenge.error === 'insufficient_scope';
@@ -152,7 +153,12 @@ export function openAuthorization(options: AuthorizationOptions): Authorization 
         if (kept !== undefined) adopt(kept);
       }
       if (known === undefined || isFresh(known)) return known;
-      return renew(known, NO_CHALLENGE);
+      const expired = known;
+      return renew(expired, NO_CHALLENGE).catch((error: unknown) => {
+        // the server's refusal will say where its metadata is
+        if (error instanceof AttestedError && error.code === 'server_unsupported') return expired;
+        throw error;
+      });
     },
   };
 }
