@@ -76,6 +76,21 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
     }
   });
 
+  test('a helper that cannot be started is told, and tried again', async () => {
+    const { execPath } = process;
+    try {
+      for (const path of ['/nowhere/node', '/bin/false']) {
+        process.execPath = path;
+        const { error, milliseconds } = await timed(open());
+        expect(error).toMatchObject({ code: 'key_store_unavailable', message: expect.stringContaining('process') });
+        expect(milliseconds).toBeLessThan(2000);
+      }
+    } finally {
+      process.execPath = execPath;
+    }
+    await works(await (await open()).createKey({ label: 'a key' }));
+  });
+
   test('a TPM that hangs is given up at the deadline, for all who wait, and is used again when it answers', async () => {
     const keys = await open({ deadline: 700 });
     const signer = await keys.createKey({ label: 'a key' });

@@ -2,10 +2,12 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type KeyProvider, type OpenKeysOptions, openKeys } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { authValueFor } from '../../src/keys/tpm/references.ts';
 import { openEsys } from '../../src/native/tpm2-tss/index.ts';
-import { srkTemplate } from '../../src/tpm2/templates.ts';
+import { sealTemplate, srkTemplate } from '../../src/tpm2/templates.ts';
 import { describeKeyProvider, verifiesInNode } from '../contract/key-provider.ts';
 import { type Swtpm, skipTpm, startSwtpm } from '../support/swtpm.ts';
+import { startRelay } from '../support/swtpm-relay.ts';
 import { makePlace, type Place } from './places.ts';
 
 const data = Buffer.from('the bytes to be signed');
@@ -290,6 +292,31 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         },
         { pcrs: { sha256: [7] } },
       ));
+
+    test('tpm.saltedSessions: who listens on the bus learns no auth value and no secret', async () => {
+      for (const saltedSessions of [true, false]) {
+        const relay = await startRelay(tpm);
+        const place = await makePlace();
+        const keyAuth = Buffer.alloc(32, 7);
+        const keys = await openKeys('tpm', {
+          directory: place.directory,
+          tpm: { tcti: relay.tcti, keyAuth, saltedSessions },
+        });
+        const signer = await keys.createKey({ label: 'a key' });
+        expect(verifiesInNode(signer, await signer.sign(data))).toBe(true);
+        await keys.secrets.set('a secret', data);
+        await keys.close();
+        await relay.close();
+        // without them both are there to be read, which shows that the test looks at the right thing
+        const authValue = authValueFor(keyAuth, JSON.stringify('a key'));
+        expect(relay.sent().includes(authValue)).toBe(!saltedSessions);
+        const created = relay.sent().indexOf(sealTemplate());
+        const sealed = relay.sent().subarray(created - 34, created - 2); // before the size of the public area
+        expect(created).toBeGreaterThan(0);
+        expect(relay.received().includes(sealed)).toBe(!saltedSessions);
+        await place.dispose();
+      }
+    });
 
     test.each([
       ['an unknown one', { keyauth: Buffer.alloc(32) }],

@@ -113,7 +113,12 @@ export function createTpmProcess(address: TpmAddress): TpmProcess {
   function pump(): void {
     if (waiting.length === 0) return;
     const idle = sent.size === 0;
-    if (helper === undefined) helper = start();
+    try {
+      helper ??= start();
+    } catch (error) {
+      failAll(unavailable('the process that talks to the TPM could not be started', error));
+      return;
+    }
     while (sent.size < WINDOW) {
       const pending = waiting.shift();
       if (pending === undefined) break;
