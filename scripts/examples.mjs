@@ -13,7 +13,7 @@ const programs = folders
   .filter((path) => readFileSync(join(root, path), 'utf8').split('\n', 1)[0].trim() === '// run: yes');
 
 prepare();
-preparePeers();
+if (process.argv[2] === undefined) preparePeers();
 build();
 const failed = [];
 for (const path of programs) {

@@ -9,8 +9,7 @@ import { build, env, fail, node, prepare, root, say, succeeds } from './prepare.
 const tool = (name) => join(root, 'node_modules', '.bin', name);
 const npm = (args, cwd) =>
   execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
-const allowed =
-  /^(dist\/.+\.(js|d\.ts|js\.map)|package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md)$/;
+const allowed = /^(dist\/.+\.(js|d\.ts|js\.map)|package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md)$/;
 
 function pack(folder) {
   const answer = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder], root));
