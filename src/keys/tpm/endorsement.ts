@@ -1,8 +1,10 @@
 /** The endorsement key: which one, its certificate, and the policy under which it is used (TCG EK Credential Profile). */
-import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
+import { type PublicJwk, sameKey } from '../../core/jwk.ts';
 import { AttestedError } from '../../errors.ts';
 import { hashes } from '../../tpm2/algorithms.ts';
 import type { EndorsementKey } from '../../tpm2/device.ts';
+import { readEkCertificate } from '../../tpm2/ek-certificate.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import { type EkKind, ekCertificateIndexes, ekTemplate } from '../../tpm2/templates.ts';
 import type { Command } from './commands.ts';
@@ -92,13 +94,20 @@ export function derAt(bytes: Uint8Array, offset: number): Uint8Array | undefined
 }
 
 function isFor(certificate: Uint8Array, publicArea: Uint8Array): boolean {
-  try {
-    const { publicJwk } = parsePublic(publicArea);
-    const key = createPublicKey({ key: { ...publicJwk }, format: 'jwk' });
-    return new X509Certificate(certificate).publicKey.equals(key);
-  } catch {
-    return false;
-  }
+  const { publicJwk } = parsePublic(publicArea);
+  if (publicJwk === undefined) return false;
+  const readers = [
+    () => new X509Certificate(certificate).publicKey.export({ format: 'jwk' }) as PublicJwk,
+    // reads also what OpenSSL does not: keys that their makers named for RSAES-OAEP
+    () => readEkCertificate(certificate).publicKey,
+  ];
+  return readers.some((read) => {
+    try {
+      return sameKey(read(), publicJwk);
+    } catch {
+      return false;
+    }
+  });
 }
 
 const wide: readonly EkKind[] = ['P-384'];
