@@ -257,7 +257,8 @@ describe('replayEventLog', () => {
     expect(replayEventLog(log, { bank: 'sha256' })).toEqual(extended('sha256', events));
   });
 
-  it('gives no value to a PCR with an event that has no digest of the bank', () => {
+  it('gives no value to a PCR with an event that has no digest of the bank, though another has one', () => {
+    const loader = boot.findLast(({ pcr }) => pcr === 4);
     const log = parseEventLog(
       Buffer.concat([
         header({
@@ -266,7 +267,7 @@ describe('replayEventLog', () => {
             [ALGORITHMS.sha256, 32],
           ],
         }),
-        ...boot.map((event) => agileEvent(event, event.pcr === 4 ? ['sha1'] : ['sha1', 'sha256'])),
+        ...boot.map((event) => agileEvent(event, event === loader ? ['sha1'] : ['sha1', 'sha256'])),
       ]),
     );
     const { 4: missing, ...others } = extended('sha256', boot);
@@ -300,6 +301,13 @@ describe('eventLogMatches', () => {
     expect(events.filter(({ dataIsMeasured }) => !dataIsMeasured).map(({ pcr, type }) => [pcr, type])).toEqual(
       boot.filter(({ measured }) => measured !== undefined).map(({ pcr, type }) => [pcr, type]),
     );
+  });
+
+  it('gives no event that is never measured, though its PCR replays', () => {
+    const silent = { pcr: 7, type: EV_NO_ACTION, data: Buffer.from('SecureBoot: 1') };
+    const match = eventLogMatches(parseEventLog(agileLog(['sha256'], [silent, ...boot, silent])), 'sha256', quoted);
+    expect(match.matched).toContain(7);
+    expect(match.events.map(({ type }) => type)).toEqual(boot.map(({ type }) => type));
   });
 
   it('gives no event of a PCR that was not quoted', () => {
