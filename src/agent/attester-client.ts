@@ -158,9 +158,11 @@ function failure(answer: FetchedJson): AttestedError {
 /** What is most often wrong. The attester tells the reason to its own log only. */
 const HINTS: Readonly<Record<string, string>> = {
   access_denied:
-    'it is revoked, or new and its enrolmentToken missing, used or expired, or its clientId not in the policy',
+    'it is revoked, or new and its enrolmentToken missing, used or expired, or its clientId not in the policy, or its TPM not on ' +
+    'the list of those that are believed',
   device_conflict: 'it is known by another TPM or AK; a new enrolment key and token are needed',
-  invalid_client_attestation: 'its evidence does not count; is the clock of this machine right?',
+  invalid_client_attestation:
+    'its evidence does not count; is the clock of this machine right, and the maker of its TPM on the list there?',
 };
 
 function errorCode(answer: { headers: Headers; json: JsonObject | undefined }): string | undefined {
