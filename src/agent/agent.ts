@@ -12,16 +12,18 @@ import { keepAttestations } from './attestations.ts';
 import { type AttesterLocation, openAttester } from './attester-client.ts';
 import { DEFAULT_HEADER_BUDGET, openHeaderBudget } from './budget.ts';
 import { type AgentParts, openClientAuth } from './client-auth.ts';
+import { type AgentEvent, openEvents } from './events.ts';
 import { chooseEvidence, type ProveEvidence } from './evidence.ts';
 import { openMiddleware } from './fetch.ts';
 import { labelPrefix, openIdentities, SHARED_SCOPE, scopeOf } from './identity.ts';
+import type { Listeners } from './listeners.ts';
 import { bare } from './metadata.ts';
 import { openPresenter, type Presenter } from './presenter.ts';
 import { openProofs } from './proofs.ts';
 import { openServers } from './servers.ts';
 import { openState } from './state.ts';
 import { openTrackingGuard, type TrackingMode } from './tracking.ts';
-import { openWarnings, type WarningListener } from './warnings.ts';
+import { type AgentWarning, openWarnings, type WarningListener } from './warnings.ts';
 
 export interface AgentOptions {
   /** The client_id that the attester will name in the attestations (ATT-2). */
@@ -90,6 +92,12 @@ export type AgentFetch = (
   },
 ) => Promise<Response>;
 
+/** What {@link Agent.on} can be asked for. */
+export interface AgentNews {
+  warning: AgentWarning;
+  event: AgentEvent;
+}
+
 export interface Agent {
   readonly clientId: string;
   /** `token_endpoint_auth_method` and the client metadata of this draft, for a registration (META-5). */
@@ -124,7 +132,13 @@ export interface Agent {
    */
   readonly rotate: (server?: string, options?: { keepOld?: boolean }) => Promise<void>;
   readonly identities: () => IdentityInfo[];
-  /** @returns a function that takes the listener away again */
+  /**
+   * Hears what the operator should know (`warning`), or what happens in ordinary life (`event`).
+   *
+   * @returns a function that takes the listener away again
+   */
+  readonly on: <K extends keyof AgentNews>(kind: K, listener: (news: AgentNews[K]) => void) => () => void;
+  /** The same as `on('warning', listener)`. */
   readonly onWarning: (listener: WarningListener) => () => void;
   /** Waits for what is under way and writes the state. The keys are their opener's to close. */
   readonly close: () => Promise<void>;
@@ -156,10 +170,12 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     (method) => method !== 'dpop_combined' || revisionOf(revision).combined !== 'absent',
   );
   const warnings = openWarnings(options.onWarning);
+  const events = openEvents();
+  const news: { [K in keyof AgentNews]: Pick<Listeners<AgentNews[K]>, 'on'> } = { warning: warnings, event: events };
   const prove = chooseEvidence(options.evidence, keys);
   const enrolmentLabel = `${labelPrefix(clientId)}:enrolment`;
   const enrolment = await keys.createKey({ label: enrolmentLabel });
-  const store = await openState(options.stateDirectory ?? keys.directory, clientId, warnings);
+  const store = await openState(options.stateDirectory ?? keys.directory, clientId, keys.secrets, warnings);
   const client = openAttester({
     attester: options.attester,
     clientId,
@@ -177,17 +193,17 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     tracking,
     method: options.method,
     methods,
-    identities: openIdentities({ keys, store, clientId, enrolment: enrolment.thumbprint, alg }),
-    attestations: keepAttestations({ client, store, enrolmentToken, now, warnings }),
+    identities: openIdentities({ keys, store, clientId, enrolment: enrolment.thumbprint, alg, events }),
+    attestations: keepAttestations({ client, store, enrolmentToken, now, warnings, events }),
     servers: openServers({ fetch, now, timeout }),
     proofs: openProofs({ clientId, revision, now }),
-    guard: openTrackingGuard({ mode: tracking, store, warnings }),
+    guard: openTrackingGuard({ clientId, mode: tracking, store, warnings }),
     artifacts: openArtifacts(store),
   };
   const { identities, attestations, servers, proofs, artifacts } = parts;
   const authenticator = openClientAuth(parts);
   const budget = openHeaderBudget(options.headerBudget ?? DEFAULT_HEADER_BUDGET, warnings);
-  const attested = openMiddleware({ parts, budget, warnings, now });
+  const attested = openMiddleware({ parts, budget, warnings, events, now });
   let fetchKnown = false;
   const middleware: Agent['middleware'] = (next) => {
     const fetchThrough = attested(next);
@@ -233,6 +249,8 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     await attestations.usable(identity);
     identities.adopt(identity);
     if (!keepOld) await identities.deleteOlder(identity);
+    const { generation, signer } = identity;
+    events.emit({ type: 'rotation', server: scope, thumbprint: signer.thumbprint, generation });
   }
 
   return {
@@ -283,6 +301,11 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         generation,
         current: store.current.get(scope) === generation,
       })),
+    on: (kind, listener) => {
+      if (!Object.hasOwn(news, kind))
+        throw new AttestedError('invalid_argument', 'there are events named warning and event');
+      return news[kind].on(listener);
+    },
     onWarning: (listener) => warnings.on(listener),
     close: async () => {
       await attestations.settle();

@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { AttestedError } from '../errors.ts';
 import type { AttesterClient } from './attester-client.ts';
+import type { Events } from './events.ts';
 import type { Identity } from './identity.ts';
 import type { StateStore, StoredIdentity } from './state.ts';
 import type { Warnings } from './warnings.ts';
@@ -51,8 +52,9 @@ export function keepAttestations(options: {
   enrolmentToken: string | undefined;
   now: () => number;
   warnings: Warnings;
+  events: Events;
 }): Attestations {
-  const { client, store, enrolmentToken, now, warnings } = options;
+  const { client, store, enrolmentToken, now, warnings, events } = options;
   const underWay = new Map<string, Promise<string>>();
   const failures = new Map<string, Failure>();
   /** When a server's demand was last followed, milliseconds since the epoch, by label. */
@@ -67,13 +69,17 @@ export function keepAttestations(options: {
     if (failure !== undefined && now() < failure.notBefore) return Promise.reject(failure.error);
     const renewal = (async () => {
       try {
+        const began = performance.now();
         const { attestation, lifetime } = await enrolled(identity);
+        const duration = performance.now() - began;
         failures.delete(label);
         const stored = store.identities.get(label);
         if (stored !== undefined) {
           Object.assign(stored, { attestation, lifetime, receivedAt: Math.floor(now() / 1000) });
         }
         await store.save();
+        const { thumbprint } = identity.signer;
+        events.emit({ type: 'attestation', server: identity.scope, thumbprint, lifetime, duration });
         return attestation;
       } catch (error) {
         failures.set(label, nextFailure(failures.get(label), error));

@@ -14,6 +14,7 @@ import { discard, isReplayable, peekJson } from './bodies.ts';
 import { BoundedMap } from './bounded.ts';
 import type { HeaderBudget } from './budget.ts';
 import type { AgentParts } from './client-auth.ts';
+import type { Events } from './events.ts';
 import { RESOURCE_WELL_KNOWN, readResource, speaksFor } from './metadata.ts';
 import { type OutgoingRequest, type Plan, planRequest } from './plan.ts';
 import { present } from './present.ts';
@@ -23,6 +24,7 @@ export interface FetchLayer {
   parts: AgentParts;
   budget: HeaderBudget;
   warnings: Warnings;
+  events: Events;
   now: () => number;
 }
 
@@ -101,6 +103,8 @@ async function exchange(
   const headers = await renew(code, request, plan, first.response, layer);
   if (headers === undefined) return first.response;
   await discard(first.response);
+  const { thumbprint } = plan.identity.signer;
+  layer.events.emit({ type: 'retry', server: plan.audience, thumbprint, reason: code });
   return (await send(request, plan, headers, next, layer)).response;
 }
 

@@ -10,6 +10,7 @@ import type { KeyStorage } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 import type { KeyProvider } from '../keys/provider.ts';
 import { hmacSha256, sha256Base64url } from '../platform/crypto.ts';
+import type { Events } from './events.ts';
 import type { StateStore } from './state.ts';
 
 export interface Identity {
@@ -66,8 +67,9 @@ export function openIdentities(options: {
   clientId: string;
   enrolment: string;
   alg: SignatureAlgorithm;
+  events: Events;
 }): Identities {
-  const { keys, store, clientId, enrolment, alg } = options;
+  const { keys, store, clientId, enrolment, alg, events } = options;
   const opened = new Map<string, Promise<Identity | undefined>>();
   let inventory: Promise<string[]> | undefined;
 
@@ -101,7 +103,8 @@ export function openIdentities(options: {
       if (stored === undefined || stored.thumbprint !== signer.thumbprint) {
         // another key under the old label (someone deleted it): nothing that was known of the old key holds
         const { thumbprint } = signer;
-        store.identities.set(label, { scope, generation, thumbprint, seenBy: [], joined: new Map() });
+        store.identities.set(label, { scope, generation, thumbprint, seenBy: [], issuers: [], joined: new Map() });
+        events.emit({ type: 'identity', server: scope, thumbprint, generation });
       }
       return { label, scope, generation, signer: watched(signer, label, scope), storage: keys.assurance };
     })();

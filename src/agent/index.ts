@@ -2,13 +2,15 @@
 export {
   type Agent,
   type AgentFetch,
+  type AgentNews,
   type AgentOptions,
   createAgent,
   type DpopSession,
   type IdentityInfo,
 } from './agent.ts';
 export type { AttesterLocation } from './attester-client.ts';
+export type { AgentEvent, EventListener } from './events.ts';
 export type { EvidenceInput, Offer, ProveEvidence } from './evidence.ts';
 export type { Presenter } from './presenter.ts';
 export type { TrackingMode } from './tracking.ts';
-export type { AgentWarning, AgentWarningCode, WarningListener } from './warnings.ts';
+export type { AgentWarning, AgentWarningCode, TrackingLink, WarningListener } from './warnings.ts';

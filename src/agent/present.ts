@@ -7,6 +7,7 @@ import type { Attestations } from './attestations.ts';
 import type { Identity } from './identity.ts';
 import type { Proofs } from './proofs.ts';
 import type { Server, Servers } from './servers.ts';
+import type { TrackingGuard } from './tracking.ts';
 
 export interface Presentation {
   identity: Identity;
@@ -29,16 +30,16 @@ export interface Target {
  *
  * @param challenge the one to use, where an answer has just named it
  * @throws AttestedError `attester_*` when there is no attestation, `server_unsupported` when the server would refuse its
- *   algorithm (META-4)
+ *   algorithm (META-4), `tracking_refused` when what it says would link two servers (PRIV-2)
  */
 export async function present(
   headers: Headers,
   { identity, audience, demand, dpop, accessToken }: Presentation,
   { method, url }: Target,
-  parts: { attestations: Attestations; proofs: Proofs; servers: Servers },
+  parts: { attestations: Attestations; proofs: Proofs; servers: Servers; guard: TrackingGuard },
   challenge?: string,
 ): Promise<void> {
-  const { attestations, proofs, servers } = parts;
+  const { attestations, proofs, servers, guard } = parts;
   const target = (nonce: string | undefined) => ({ method, url: url.href, nonce, accessToken });
   if (demand === undefined) {
     headers.set(DPOP_HEADER, await proofs.dpop(identity, target(servers.nonceAt(url))));
@@ -48,6 +49,7 @@ export async function present(
   const combined = demand.method === 'dpop_combined';
   const attestation = await attestations.usable(identity);
   assertAccepted(attestation, server.needs);
+  await guard.attest(identity, audience, attestation);
   await servers.prepare(server, {
     challenge: !combined || proofs.combinedByChallenge,
     nonce: dpop || (combined && !proofs.combinedByChallenge),

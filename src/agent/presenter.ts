@@ -46,6 +46,7 @@ export function openPresenter(
       const chosen = await identity();
       await guard.show(chosen, scopeOf(server));
       const attestation = await attestations.usable(chosen);
+      await guard.attest(chosen, scopeOf(server), attestation);
       const issuedAt = Math.floor(options.now() / 1000);
       const input = { audience: server, challenge, jti: randomId(), issuedAt, clientId, revision };
       const pop = createPop(input, chosen.signer);

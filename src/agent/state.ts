@@ -1,19 +1,21 @@
 /**
  * What an agent remembers between runs: which identities it has, their attestations, who has seen them, and which token
- * belongs to which identity. Nothing in it is a secret key; it is private all the same, since it names the servers that
- * the agent talks to, so it is one file that only its owner can read.
+ * belongs to which identity. Nothing in it is a secret key, but it names the servers that the agent talks to: so it is one
+ * file, private to its owner, and sealed (see sealed-state.ts). Key labels, which other tools of the operating system show,
+ * carry only keyed hashes (see identity.ts).
  *
- * Names of servers are kept as they are, not hashed: a warning must name both servers (PRIV-2) also after a restart, and a
- * hash whose key lies in the same file hides nothing from whoever has the file. Key labels, which other tools of the
- * operating system show, carry only keyed hashes (see identity.ts).
+ * Every change is made in the file's turn, one process at a time, on what the file says then: two processes that are about to
+ * show one key to two servers do not both find that nobody has seen it.
  */
-import { rename } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fromUtf8 } from '../core/bytes.ts';
-import { isJsonObject, type JsonObject, parseJsonObject } from '../core/json.ts';
+import { readdir, rename } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { withDirectoryLock } from '../keys/files/lock.ts';
+import type { SecretStore } from '../keys/provider.ts';
 import { randomId, sha256Base64url } from '../platform/crypto.ts';
 import { makePrivateDirectory, readFileIfThere, writePrivateFile } from '../platform/files.ts';
 import { BoundedMap } from './bounded.ts';
+import { openStateSeal } from './sealed-state.ts';
+import { merge, serialize } from './state-json.ts';
 import type { Warnings } from './warnings.ts';
 
 export interface StoredIdentity {
@@ -27,25 +29,19 @@ export interface StoredIdentity {
   lifetime?: number;
   /** Servers that have seen the key (PRIV-2). */
   seenBy: string[];
+  /** Authorization servers that this identity has authenticated at. */
+  issuers: string[];
   /** Authorization server → the one resource server that its token was used at, and which counts as one with it. */
   joined: Map<string, string>;
 }
 
-export interface StateStore {
-  /** By key label. */
-  readonly identities: Map<string, StoredIdentity>;
-  /** Scope → generation in use. */
-  readonly current: Map<string, number>;
-  /** Hash of a token or other bound artifact → label of the identity that it is bound to, and the token's scheme. */
-  readonly artifacts: BoundedMap<string, Artifact>;
-  /** The attester knows this instance: no enrolment token is needed any more. */
-  enrolled: boolean;
-  /** Takes in what another process has written since. */
-  refresh(): Promise<void>;
-  /** Writes the state; never fails, since a full disk must not stop requests: it warns. */
-  save(): Promise<void>;
-  /** Forgets an identity for good. */
-  drop(label: string): void;
+/** Something besides key and attestation by which servers can tell that they serve the same agent. */
+export interface IdentityLink {
+  kind: 'claim' | 'client_id' | 'status';
+  /** The claim's path; the client_id; the status list's place. */
+  name: string;
+  /** Servers that have seen this very value. */
+  seenBy: string[];
 }
 
 export interface Artifact {
@@ -57,142 +53,172 @@ export interface Artifact {
   issuer: string;
 }
 
-const MAX_ARTIFACTS = 512;
+/** What is known, without the means to change it on the disk. */
+export interface AgentState {
+  readonly clientId: string;
+  /** By key label. */
+  readonly identities: Map<string, StoredIdentity>;
+  /** Scope → generation in use. */
+  readonly current: Map<string, number>;
+  /** Hash of a token or other bound artifact → label of the identity that it is bound to, and the token's scheme. */
+  readonly artifacts: BoundedMap<string, Artifact>;
+  /** Hash of a linking value → who has seen it. Bounded, since an attester decides what stands in an attestation. */
+  readonly links: BoundedMap<string, IdentityLink>;
+  /** The attester knows this instance: no enrolment token is needed any more. */
+  enrolled: boolean;
+}
 
-/** Opens the state of one client. Without a directory it lives in memory. */
+export interface StateStore extends AgentState {
+  /**
+   * Makes a change on the newest state there is, and writes it. Where the disk fails, the change is made in memory and a
+   * warning says so: a full disk must not stop requests.
+   *
+   * @param change is not asynchronous; what it throws comes back, and nothing is written
+   */
+  update<T>(change: () => T): Promise<T>;
+  /** Writes the state. Never fails. */
+  save(): Promise<void>;
+  /** Forgets an identity for good. */
+  drop(label: string): void;
+}
+
+const MAX_ARTIFACTS = 512;
+const MAX_LINKS = 1024;
+const FILE_NAME = /^agent-[\w-]{22}\.json$/;
+
+/**
+ * Opens the state of one client. Without a directory it lives in memory.
+ *
+ * @throws AttestedError `key_store_*` when there is a state whose key cannot be had now
+ */
 export async function openState(
   directory: string | undefined,
   clientId: string,
+  secrets: SecretStore | undefined,
   warnings: Warnings,
 ): Promise<StateStore> {
-  const identities = new Map<string, StoredIdentity>();
-  const current = new Map<string, number>();
-  const artifacts = new BoundedMap<string, Artifact>(MAX_ARTIFACTS);
   const dropped = new Set<string>();
-  const path =
-    directory === undefined ? undefined : join(directory, `agent-${sha256Base64url(clientId).slice(0, 22)}.json`);
-  let writing: Promise<void> = Promise.resolve();
+  const file = directory === undefined ? undefined : openFile(directory, clientId, secrets, warnings);
+  let last: Promise<unknown> = Promise.resolve();
   let queued: Promise<void> | undefined;
 
   const store: StateStore = {
-    identities,
-    current,
-    artifacts,
-    enrolled: false,
-    refresh,
+    ...emptyState(clientId),
+    update(change) {
+      const turn = last.then(() => (file === undefined ? change() : onDisk(file, change)));
+      last = turn.catch(() => undefined);
+      return turn;
+    },
     save() {
-      if (path === undefined) return Promise.resolve();
-      // one write at a time; whoever asks while one waits shares it
-      queued ??= writing = writing.then(async () => {
+      // whoever asks while one waits shares it
+      queued ??= store.update(() => {
         queued = undefined;
-        try {
-          await refresh();
-          await writePrivateFile(path, JSON.stringify(serialize(store)));
-        } catch {
-          warnings.emit({ code: 'state', message: 'the agent could not write its state; it continues in memory' });
-        }
       });
       return queued;
     },
     drop(label) {
       dropped.add(label);
-      identities.delete(label);
-      for (const [hash, artifact] of [...artifacts.entries()]) if (artifact.label === label) artifacts.delete(hash);
+      store.identities.delete(label);
+      for (const [hash, artifact] of [...store.artifacts.entries()]) {
+        if (artifact.label === label) store.artifacts.delete(hash);
+      }
     },
   };
 
-  async function refresh(): Promise<void> {
-    if (path === undefined) return;
-    const bytes = await readFileIfThere(path);
-    if (bytes === undefined) return;
-    const text = fromUtf8(bytes);
-    const json = text === undefined ? undefined : parseJsonObject(text);
-    if (json === undefined || json.version !== 1) {
-      await rename(path, `${path}.unreadable-${randomId()}`).catch(() => undefined);
-      warnings.emit({ code: 'state', message: 'the agent state was unreadable; it was set aside and is built anew' });
-      return;
+  async function onDisk<T>(place: StateFile, change: () => T): Promise<T> {
+    let outcome: { value: T } | { error: unknown } | undefined;
+    const attempt = () => {
+      try {
+        outcome = { value: change() };
+      } catch (error) {
+        outcome = { error };
+      }
+      return outcome;
+    };
+    try {
+      await place.inTurn(async () => {
+        await refresh(place);
+        if ('value' in attempt()) await place.write(store);
+      });
+    } catch {
+      warnings.emit({ code: 'state', message: 'the agent could not write its state; it continues in memory' });
     }
-    merge(store, json, dropped);
+    const result = outcome ?? attempt();
+    if ('error' in result) throw result.error;
+    return result.value;
   }
 
-  if (directory !== undefined) await makePrivateDirectory(directory);
-  await refresh();
+  async function refresh(place: StateFile): Promise<boolean> {
+    const found = await place.read();
+    if (found !== undefined) merge(store, found.state, dropped);
+    return found?.sealed === false;
+  }
+
+  if (file !== undefined) {
+    await makePrivateDirectory(directory as string);
+    const inClear = await refresh(file);
+    if (inClear) await store.save(); // sealed from now on
+  }
   return store;
 }
 
-function serialize(store: StateStore): JsonObject {
+function emptyState(clientId: string): AgentState {
   return {
-    version: 1,
-    enrolled: store.enrolled,
-    current: [...store.current],
-    identities: [...store.identities].map(([label, { joined, ...rest }]) => ({ label, joined: [...joined], ...rest })),
-    artifacts: [...store.artifacts.entries()].map(([hash, artifact]) => ({ hash, ...artifact })),
-  } as unknown as JsonObject;
+    clientId,
+    identities: new Map(),
+    current: new Map(),
+    artifacts: new BoundedMap(MAX_ARTIFACTS),
+    links: new BoundedMap(MAX_LINKS),
+    enrolled: false,
+  };
 }
 
-/** Adds what the file knows; entries of another shape are left out, so that a damaged part costs only itself. */
-function merge(store: StateStore, json: JsonObject, dropped: ReadonlySet<string>): void {
-  if (json.enrolled === true) store.enrolled = true;
-  for (const item of listOf(json.current)) {
-    if (!Array.isArray(item) || typeof item[0] !== 'string' || !isCount(item[1])) continue;
-    store.current.set(item[0], Math.max(item[1], store.current.get(item[0]) ?? 0));
+type StateFile = NonNullable<ReturnType<typeof openFile>>;
+
+function openFile(directory: string, clientId: string, secrets: SecretStore | undefined, warnings: Warnings) {
+  if (secrets === undefined) {
+    // a key provider of somebody else's; a list of servers in clear is not to be left behind without being asked for
+    const message = 'the key provider keeps no secrets: the agent remembers nothing, also not who has seen its keys';
+    warnings.emit({ code: 'state', message });
+    return undefined;
   }
-  for (const item of listOf(json.identities)) {
-    const entry = readIdentity(item);
-    if (entry === undefined || dropped.has(entry.label)) continue;
-    const known = store.identities.get(entry.label);
-    if (known === undefined) {
-      store.identities.set(entry.label, entry.identity);
+  const path = join(directory, `agent-${sha256Base64url(clientId).slice(0, 22)}.json`);
+  const seal = openStateSeal(secrets, basename(path));
+  return {
+    inTurn: (job: () => Promise<void>) => withDirectoryLock(directory, job, `${basename(path, '.json')}.lock`),
+    async read() {
+      const bytes = await readFileIfThere(path);
+      if (bytes === undefined) return undefined;
+      const found = await seal.open(bytes);
+      if (found !== undefined) return found;
+      await rename(path, `${path}.unreadable-${randomId()}`).catch(() => undefined);
+      warnings.emit({ code: 'state', message: 'the agent state was unreadable; it was set aside and is built anew' });
+      return undefined;
+    },
+    write: async (store: StateStore) => writePrivateFile(path, await seal.seal(serialize(store))),
+  };
+}
+
+/** The states of all clients that keep theirs in a directory. Changes nothing; what cannot be opened is named. */
+export async function readStates(
+  directory: string,
+  secrets: SecretStore,
+): Promise<{ states: AgentState[]; unreadable: string[] }> {
+  const names = (await readdir(directory).catch(() => [])).filter((name) => FILE_NAME.test(name)).sort();
+  const states: AgentState[] = [];
+  const unreadable: string[] = [];
+  for (const name of names) {
+    const bytes = await readFileIfThere(join(directory, name));
+    const found = bytes === undefined ? undefined : await openStateSeal(secrets, name).open(bytes);
+    if (found === undefined) {
+      unreadable.push(name);
       continue;
     }
-    // the key was made anew under its label: what the file knows is the old key's
-    if (known.thumbprint !== entry.identity.thumbprint) continue;
-    for (const name of entry.identity.seenBy) if (!known.seenBy.includes(name)) known.seenBy.push(name);
-    for (const [issuer, resource] of entry.identity.joined) {
-      if (!known.joined.has(issuer)) known.joined.set(issuer, resource);
-    }
-    const { attestation, receivedAt, lifetime } = entry.identity;
-    if (attestation !== undefined && (receivedAt ?? 0) > (known.receivedAt ?? 0)) {
-      Object.assign(known, { attestation, receivedAt, lifetime });
-    }
+    const { client_id } = found.state;
+    // version 1 did not say whose it is
+    const state = emptyState(typeof client_id === 'string' ? client_id : name);
+    merge(state, found.state, new Set());
+    states.push(state);
   }
-  for (const item of listOf(json.artifacts)) {
-    if (!isJsonObject(item)) continue;
-    const { hash, label, scheme, audience, issuer } = item;
-    if (typeof hash !== 'string' || typeof label !== 'string') continue;
-    if (typeof audience !== 'string' || typeof issuer !== 'string') continue;
-    if (dropped.has(label) || (scheme !== 'Bearer' && scheme !== 'DPoP')) continue;
-    if (store.artifacts.get(hash) === undefined) store.artifacts.set(hash, { label, scheme, audience, issuer });
-  }
-}
-
-function readIdentity(item: unknown): { label: string; identity: StoredIdentity } | undefined {
-  if (!isJsonObject(item)) return undefined;
-  const { label, scope, generation, thumbprint, attestation, receivedAt, lifetime } = item;
-  if (typeof label !== 'string' || typeof scope !== 'string' || !isCount(generation)) return undefined;
-  if (typeof thumbprint !== 'string') return undefined;
-  const identity: StoredIdentity = {
-    scope,
-    generation,
-    thumbprint,
-    seenBy: listOf(item.seenBy).filter((name) => typeof name === 'string'),
-    joined: new Map(
-      listOf(item.joined).filter(
-        (pair): pair is [string, string] =>
-          Array.isArray(pair) && typeof pair[0] === 'string' && typeof pair[1] === 'string',
-      ),
-    ),
-  };
-  if (typeof attestation === 'string' && isCount(receivedAt) && isCount(lifetime)) {
-    Object.assign(identity, { attestation, receivedAt, lifetime });
-  }
-  return { label, identity };
-}
-
-function listOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+  return { states, unreadable };
 }

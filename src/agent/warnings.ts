@@ -1,8 +1,15 @@
 /** What the agent has to say to its operator without failing. */
+import { openListeners } from './listeners.ts';
 
 export type AgentWarningCode =
-  /** One key or attestation is about to be seen by a second server (PRIV-2). */
+  /** One key, attestation, or other thing that links is about to be seen by a second server (PRIV-2). */
   | 'tracking'
+  /** A claim of the attestation looks unique to this device, instance or user, and is about to be shown. Once per claim. */
+  | 'identifying_claim'
+  /** The client_id looks unique to this instance, and is about to be shown. Once. */
+  | 'identifying_client_id'
+  /** Attestations of two identities have one status entry, and the second is about to be shown. */
+  | 'status_reused'
   /** The attestation headers are larger than the budget (IMPL-3). */
   | 'header_budget'
   /** A server answered 431 (IMPL-3). */
@@ -14,6 +21,13 @@ export type AgentWarningCode =
   /** The state file was unreadable and has been set aside, or could not be written. */
   | 'state';
 
+/** By what servers could tell that they serve the same agent. */
+export interface TrackingLink {
+  kind: 'key' | 'attestation' | 'claim' | 'client_id' | 'status';
+  /** The key's thumbprint, the attestation's SHA-256, the claim's path, the client_id, the status list's place. */
+  name: string;
+}
+
 export interface AgentWarning {
   code: AgentWarningCode;
   /** For people. Names servers, never tokens or keys. */
@@ -22,6 +36,10 @@ export interface AgentWarning {
   servers?: readonly string[];
   /** RFC 7638 thumbprint of the key concerned, if any: public, and the thing that links. */
   thumbprint?: string;
+  /** What links the servers. */
+  links?: readonly TrackingLink[];
+  /** What would keep them apart: the option to set, or whom to ask. */
+  remedy?: string;
 }
 
 export type WarningListener = (warning: AgentWarning) => void;
@@ -32,23 +50,14 @@ export interface Warnings {
   on(listener: WarningListener): () => void;
 }
 
-/** Warnings go to every listener, and to the process's own warnings while nobody listens. A listener's fault stays its own. */
+/** Warnings go to every listener, and to the process's own warnings while nobody listens. */
 export function openWarnings(first?: WarningListener): Warnings {
-  const listeners = new Set<WarningListener>(first === undefined ? [] : [first]);
+  const listeners = openListeners<AgentWarning>(first);
   return {
     emit(warning) {
-      if (listeners.size === 0) process.emitWarning(warning.message, { type: 'AttestedWarning', code: warning.code });
-      for (const listener of listeners) {
-        try {
-          listener(warning);
-        } catch {
-          // a broken log must not break a request
-        }
-      }
+      if (listeners.size() === 0) process.emitWarning(warning.message, { type: 'AttestedWarning', code: warning.code });
+      listeners.emit(warning);
     },
-    on(listener) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
+    on: listeners.on,
   };
 }

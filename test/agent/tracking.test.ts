@@ -1,9 +1,10 @@
 /** One server must not recognise the agent of another. */
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openKeys } from '../../src/keys/index.ts';
+import { sha256Base64url } from '../../src/platform/crypto.ts';
 import { expectRefusal } from '../support/errors.ts';
 import { asked, json, newAgent, newAttester, shown, startFakeAs, startFakeRs, tokenRequest } from './support.ts';
 
@@ -76,8 +77,21 @@ describe('a shared identity', () => {
     await tokenRequest(agent, as.issuer, { resource: B });
     const [{ thumbprint } = { thumbprint: '' }, ...others] = agent.identities();
     expect(others).toEqual([]);
-    expect(warnings).toEqual([{ code: 'tracking', message: expect.stringContaining(A), servers: [A, B], thumbprint }]);
-    expect(warnings[0]?.message).toContain(B);
+    expect(warnings).toEqual([
+      {
+        code: 'tracking',
+        message: expect.stringContaining(A),
+        servers: [A, B],
+        thumbprint,
+        links: [
+          { kind: 'key', name: thumbprint },
+          { kind: 'attestation', name: sha256Base64url(asked(as, '/token')[0]!.headers['oauth-client-attestation']!) },
+        ],
+        remedy: expect.stringContaining("`tracking` of createAgent at 'separate'"),
+      },
+    ]);
+    const [{ message, remedy } = { message: '', remedy: '' }] = warnings;
+    for (const part of [B, thumbprint, remedy!]) expect(message).toContain(part);
   });
 
   test('PRIV-2: mode refuse: the second server gets nothing, the first keeps working', async () => {
@@ -135,99 +149,5 @@ describe('a shared identity', () => {
       });
       expect(error.message).toContain(A);
     }
-  });
-});
-
-describe('state', () => {
-  const stateFile = async (path: string) => {
-    const [name] = (await readdir(path)).filter((file) => /^agent-.*\.json$/.test(file));
-    return join(path, name ?? 'none');
-  };
-
-  test('is a private file that holds no key and no token', async () => {
-    const stateDirectory = await directory();
-    const as = await startFakeAs((_request, response) =>
-      json(response, { access_token: 'secret-access', refresh_token: 'secret-refresh', token_type: 'DPoP' }),
-    );
-    const { agent } = await newAgent({ stateDirectory });
-    await tokenRequest(agent, as.issuer, { resource: A });
-    await agent.close();
-    const path = await stateFile(stateDirectory);
-    const text = await readFile(path, 'utf8');
-    expect((await stat(path)).mode & 0o777).toBe(0o600);
-    expect(text).toContain(A);
-    expect(text).not.toMatch(/secret-|"d":/);
-  });
-
-  test('lies beside keys in files by default, and both come back after a restart', async () => {
-    const place = await directory();
-    const as = await bearer();
-    const attester = newAttester();
-    const thumbprints = [];
-    for (let run = 0; run < 2; run++) {
-      const keys = await openKeys('software', { directory: place, machineSecret: new Uint8Array(32).fill(7) });
-      const { agent, warnings } = await newAgent({ keys, attester });
-      expect((await tokenRequest(agent, as.issuer, { resource: A })).status).toBe(200);
-      thumbprints.push(...agent.identities().map(({ thumbprint }) => thumbprint));
-      expect((await keys.listKeys()).map(({ thumbprint }) => thumbprint)).toContain(thumbprints[0]);
-      expect(warnings).toEqual([]);
-      await agent.close();
-      await keys.close();
-    }
-    expect(thumbprints).toHaveLength(2);
-    expect(new Set(thumbprints).size).toBe(1);
-    expect(attester.seen.filter(({ path }) => path === '/attestation')).toHaveLength(1);
-  });
-
-  test.each<[string, string]>([
-    ['empty', ''],
-    ['truncated', '{"version":1,"identities":[{"label":"att'],
-    ['not UTF-8', '\xff\xfe'],
-    ['of another version', '{"version":99}'],
-    ['an array', '[]'],
-    ['hostile', '{"version":1,"__proto__":{"enrolled":true}}'],
-  ])('that is %s is set aside, and rebuilt from the keys', async (_name, content) => {
-    const stateDirectory = await directory();
-    const as = await bearer();
-    const [keys, attester] = [await openKeys('software'), newAttester()];
-    const first = await newAgent({ stateDirectory, keys, attester });
-    await tokenRequest(first.agent, as.issuer, { resource: A });
-    await first.agent.rotate();
-    await first.agent.close();
-    const current = first.agent.identities().find((identity) => identity.current);
-    await writeFile(await stateFile(stateDirectory), Buffer.from(content, 'latin1'));
-
-    const second = await newAgent({ stateDirectory, keys, attester });
-    expect(second.warnings).toMatchObject([{ code: 'state' }]);
-    expect((await tokenRequest(second.agent, as.issuer, { resource: A })).status).toBe(200);
-    expect(second.agent.identities()).toMatchObject([{ thumbprint: current?.thumbprint, generation: 2, server: A }]);
-    expect((await readdir(stateDirectory)).filter((file) => file.includes('unreadable'))).toHaveLength(1);
-  });
-
-  test('damaged entries cost only themselves', async () => {
-    const stateDirectory = await directory();
-    const as = await bearer();
-    const [keys, attester] = [await openKeys('software'), newAttester()];
-    const first = await newAgent({ stateDirectory, keys, attester });
-    await tokenRequest(first.agent, as.issuer, { resource: A });
-    await first.agent.close();
-    const path = await stateFile(stateDirectory);
-    const state = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown[]>;
-    state.identities?.push(null, 7, { label: 'x' }, { label: 'y', scope: 1, generation: -1, thumbprint: 't' });
-    state.current?.push(null, ['z'], ['z', -1]);
-    state.artifacts?.push('x', { hash: 1 });
-    await writeFile(path, JSON.stringify(state));
-    const second = await newAgent({ stateDirectory, keys, attester });
-    expect(second.agent.identities()).toHaveLength(1);
-    expect(second.warnings).toEqual([]);
-  });
-
-  test('that cannot be written is a warning, not a failure', async () => {
-    const stateDirectory = await directory();
-    const as = await bearer();
-    const { agent, warnings } = await newAgent({ stateDirectory });
-    await rm(stateDirectory, { recursive: true });
-    expect((await tokenRequest(agent, as.issuer)).status).toBe(200);
-    expect(warnings[0]).toMatchObject({ code: 'state' });
   });
 });
