@@ -49,10 +49,17 @@ function parseUtf8(bytes: Uint8Array): JsonValue | undefined {
 async function bytesOf(stream: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of stream ?? []) {
-    length += chunk.length;
-    if (length > MAX_BODY) throw malformed('is larger than this server reads'); // which cancels the copy
-    chunks.push(chunk);
+  const reader = stream?.getReader();
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true, value: undefined };
+    if (done) break;
+    length += value.length;
+    if (length > MAX_BODY) {
+      // not awaited: half of a divided stream is only cancelled when the other half is, and that one is the server's
+      reader?.cancel().catch(() => undefined);
+      throw malformed('is larger than this server reads');
+    }
+    chunks.push(value);
   }
   const bytes = new Uint8Array(length);
   let at = 0;
