@@ -6,6 +6,7 @@ import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import type { FetchLike } from '../platform/http.ts';
 import { type Answers, openAnswers } from './answers.ts';
+import { challengeOf } from './auth/discovery.ts';
 import { backOff, discard, failureOf, mediaTypeOf, pause, readBody } from './http.ts';
 import { asLine } from './lines.ts';
 import {
@@ -190,7 +191,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
       const refusal = await readRefusal(response);
       if (!renewed && used !== null && isSessionLost(response.status, refusal)) await renewSession(used);
       else if (!renewed && refusal?.code === HEADER_MISMATCH && (await learnTools(envelope))) continue;
-      else return refused(envelope, response.status, refusal);
+      else return refused(envelope, response, refusal);
     }
   }
 
@@ -243,13 +244,16 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     }
   }
 
-  async function refused(envelope: Envelope, status: number, refusal: Refusal | undefined): Promise<void> {
+  async function refused(envelope: Envelope, response: Response, refusal: Refusal | undefined): Promise<void> {
+    const { status } = response;
     const requests = requestsOf(envelope);
     if (requests.length === 0) log(`${url.origin} refused a message with status ${status}`);
+    const reason = challengeOf(response).error;
+    const shown = reason !== undefined && /^[a-z_]{1,64}$/.test(reason) ? reason : undefined;
     const error = refusal?.error ?? {
       code: INTERNAL_ERROR,
-      message: `attested: ${url.origin} answered with status ${status}`,
-      data: { status },
+      message: `attested: ${url.origin} answered with status ${status}${shown === undefined ? '' : ` (${shown})`}`,
+      data: { status, ...(shown !== undefined && { code: shown }) },
     };
     for (const { id } of requests) await fail(id, error);
   }

@@ -302,6 +302,19 @@ describe('what servers should not do', () => {
     ['an endless answer', (_, r) => endless(r, 'application/json'), { data: { code: 'http_too_large' } }],
     ['an endless event', (_, r) => endless(r, 'text/event-stream'), { data: { code: 'http_too_large' } }],
     ['a 500', (_, r) => void r.writeHead(500).end('secret'), { data: { status: 500 } }],
+    [
+      'a refusal with its reason',
+      (_, r) => void r.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_client_attestation"' }).end(),
+      {
+        message: expect.stringContaining('(invalid_client_attestation)'),
+        data: { status: 401, code: 'invalid_client_attestation' },
+      },
+    ],
+    [
+      'a refusal with odd words',
+      (_, r) => void r.writeHead(401, { 'www-authenticate': 'Bearer error="Look: secret"' }).end(),
+      { data: { status: 401 } },
+    ],
     ['a 404 without a session', (_, r) => void r.writeHead(404).end(), { data: { status: 404 } }],
     ['an endless refusal', (_, r) => endless(r, 'application/json', 400), { data: { status: 400 } }],
     ['a broken connection', (_, r) => void r.destroy(), { data: { code: 'http_failed' } }],

@@ -30,7 +30,7 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
-async function until(condition: () => boolean, milliseconds = 5000): Promise<void> {
+async function until(condition: () => boolean, milliseconds = 15_000): Promise<void> {
   const end = Date.now() + milliseconds;
   while (!condition()) {
     if (Date.now() > end) throw new Error('it did not happen in time');
@@ -240,12 +240,12 @@ describe.each(SDKS)('host SDK %s', (sdk) => {
 
   test('an instance that is revoked: the host gets the reason, and nobody is sent to sign in', async () => {
     const world = await startWorld({ as: { status: { maxTtl: 1 } } });
-    world.as.tokens.lifetime = 1;
+    world.as.tokens.lifetime = 4;
     const mcp = await startMcpV2(world);
     const bridge = await connectBridge(sdk, mcp.url, { place: await newPlace(world) });
     const { thumbprint } = JSON.parse(textOf(await bridge.client.callTool({ name: 'whoami' })));
     await world.attester.revoke({ thumbprint });
-    await sleep(2500);
+    await sleep(4500);
     const error = await bridge.client.callTool({ name: 'whoami' }).catch((cause: unknown) => cause);
     expect(error).toMatchObject({ code: -32_603, data: { code: 'invalid_client_attestation' } });
     expect(bridge.said()).toBe('');
@@ -338,7 +338,7 @@ describe('the process', () => {
       said: () => said,
       say: (text: string) => void child.stdin.write(text),
       answer: async (id: unknown) => {
-        await until(() => messages.some((message) => message.id === id), 15_000);
+        await until(() => messages.some((message) => message.id === id));
         return messages.find((message) => message.id === id) as Record<'result' | 'error', never>;
       },
     };
@@ -388,7 +388,7 @@ describe('the process', () => {
     const closed = performance.now();
     child.stdin.end();
     expect(await exited).toEqual([0, null]);
-    expect(performance.now() - closed).toBeLessThan(3500);
+    expect(performance.now() - closed).toBeLessThan(6000);
   });
 
   test('answers that are nearly there are waited for', async () => {
@@ -412,7 +412,7 @@ describe('the process', () => {
     const closed = performance.now();
     child.stdin.end();
     expect(await exited).toEqual([0, null]);
-    expect(performance.now() - closed).toBeLessThan(3500);
+    expect(performance.now() - closed).toBeLessThan(6000);
 
     const first = await startRaw({ url: mcp.url, place: { ...place, args: [...place.args, '--sign-in'] } });
     await until(() => first.said().includes('open this page'));
