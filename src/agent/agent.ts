@@ -12,6 +12,7 @@ import { keepAttestations } from './attestations.ts';
 import { type AttesterLocation, openAttester } from './attester-client.ts';
 import { DEFAULT_HEADER_BUDGET, openHeaderBudget } from './budget.ts';
 import { type AgentParts, openClientAuth } from './client-auth.ts';
+import { type Correlations, correlationsOf } from './correlations.ts';
 import { type AgentEvent, openEvents } from './events.ts';
 import { chooseEvidence, type ProveEvidence } from './evidence.ts';
 import { openMiddleware } from './fetch.ts';
@@ -132,6 +133,8 @@ export interface Agent {
    */
   readonly rotate: (server?: string, options?: { keepOld?: boolean }) => Promise<void>;
   readonly identities: () => IdentityInfo[];
+  /** Which servers could tell that they serve the same agent, and by what; what `attested privacy` prints. */
+  readonly correlations: () => Correlations;
   /**
    * Hears what the operator should know (`warning`), or what happens in ordinary life (`event`).
    *
@@ -301,6 +304,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
         generation,
         current: store.current.get(scope) === generation,
       })),
+    correlations: () => correlationsOf(store),
     on: (kind, listener) => {
       if (!Object.hasOwn(news, kind))
         throw new AttestedError('invalid_argument', 'there are events named warning and event');

@@ -82,7 +82,7 @@ export function openClientAuth(parts: AgentParts): ClientAuthenticator {
         (bound === undefined ? undefined : await identities.byLabel(bound.label)) ?? (await identities.current(scope));
       const audiences = resources.length > 0 ? resources : [bound?.audience ?? scopeOf(issuer)];
       for (const audience of audiences) await guard.show(identity, audience);
-      guard.noteIssuer(identity, scopeOf(issuer));
+      guard.noteTokens(identity, scopeOf(issuer), audiences);
 
       const audience = audiences[0] as string;
       const presentation = { identity, audience, demand: { server, method }, dpop: false, accessToken: undefined };

@@ -103,7 +103,7 @@ export function openIdentities(options: {
       if (stored === undefined || stored.thumbprint !== signer.thumbprint) {
         // another key under the old label (someone deleted it): nothing that was known of the old key holds
         const { thumbprint } = signer;
-        store.identities.set(label, { scope, generation, thumbprint, seenBy: [], issuers: [], joined: new Map() });
+        store.identities.set(label, { scope, generation, thumbprint, seenBy: [], tokens: [], joined: new Map() });
         events.emit({ type: 'identity', server: scope, thumbprint, generation });
       }
       return { label, scope, generation, signer: watched(signer, label, scope), storage: keys.assurance };

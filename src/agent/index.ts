@@ -9,6 +9,7 @@ export {
   type IdentityInfo,
 } from './agent.ts';
 export type { AttesterLocation } from './attester-client.ts';
+export type { Correlation, Correlations } from './correlations.ts';
 export type { AgentEvent, EventListener } from './events.ts';
 export type { EvidenceInput, Offer, ProveEvidence } from './evidence.ts';
 export type { Presenter } from './presenter.ts';

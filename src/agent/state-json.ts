@@ -50,12 +50,19 @@ function mergeIdentity({ identities }: AgentState, label: string, from: StoredId
   // the key was made anew under its label: what the file knows is the old key's
   if (known.thumbprint !== from.thumbprint) return;
   addAll(known.seenBy, from.seenBy);
-  addAll(known.issuers, from.issuers);
+  for (const [issuer, audience] of from.tokens) addTokenPath(known, issuer, audience);
   for (const [issuer, resource] of from.joined) if (!known.joined.has(issuer)) known.joined.set(issuer, resource);
   const { attestation, receivedAt, lifetime } = from;
   if (attestation !== undefined && (receivedAt ?? 0) > (known.receivedAt ?? 0)) {
     Object.assign(known, { attestation, receivedAt, lifetime });
   }
+}
+
+/** False when it was there already. */
+export function addTokenPath({ tokens }: StoredIdentity, issuer: string, audience: string): boolean {
+  if (tokens.some(([from, to]) => from === issuer && to === audience)) return false;
+  tokens.push([issuer, audience]);
+  return true;
 }
 
 function addAll(into: string[], from: readonly string[]): void {
@@ -72,13 +79,8 @@ function readIdentity(item: unknown): { label: string; identity: StoredIdentity 
     generation,
     thumbprint,
     seenBy: textsOf(item.seenBy),
-    issuers: textsOf(item.issuers),
-    joined: new Map(
-      listOf(item.joined).filter(
-        (pair): pair is [string, string] =>
-          Array.isArray(pair) && typeof pair[0] === 'string' && typeof pair[1] === 'string',
-      ),
-    ),
+    tokens: pairsOf(item.tokens),
+    joined: new Map(pairsOf(item.joined)),
   };
   if (typeof attestation === 'string' && isCount(receivedAt) && isCount(lifetime)) {
     Object.assign(identity, { attestation, receivedAt, lifetime });
@@ -92,6 +94,13 @@ function readLink(item: unknown): { digest: string; link: IdentityLink } | undef
   if (typeof digest !== 'string' || typeof name !== 'string') return undefined;
   if (kind !== 'claim' && kind !== 'client_id' && kind !== 'status') return undefined;
   return { digest, link: { kind, name, seenBy: textsOf(item.seenBy) } };
+}
+
+function pairsOf(value: unknown): [string, string][] {
+  return listOf(value).filter(
+    (pair): pair is [string, string] =>
+      Array.isArray(pair) && typeof pair[0] === 'string' && typeof pair[1] === 'string',
+  );
 }
 
 function textsOf(value: unknown): string[] {

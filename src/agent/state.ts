@@ -29,11 +29,14 @@ export interface StoredIdentity {
   lifetime?: number;
   /** Servers that have seen the key (PRIV-2). */
   seenBy: string[];
-  /** Authorization servers that this identity has authenticated at. */
-  issuers: string[];
+  /** Authorization servers that it has authenticated at, each with the server that a token was asked for. */
+  tokens: TokenPath[];
   /** Authorization server → the one resource server that its token was used at, and which counts as one with it. */
   joined: Map<string, string>;
 }
+
+/** From the authorization server to the server that the token is for; the same one, where no resource was named. */
+export type TokenPath = readonly [issuer: string, audience: string];
 
 /** Something besides key and attestation by which servers can tell that they serve the same agent. */
 export interface IdentityLink {
@@ -199,15 +202,19 @@ function openFile(directory: string, clientId: string, secrets: SecretStore | un
   };
 }
 
+/** Names of the files of all clients that keep their state in a directory. */
+export async function stateFiles(directory: string): Promise<string[]> {
+  return (await readdir(directory).catch(() => [])).filter((name) => FILE_NAME.test(name)).sort();
+}
+
 /** The states of all clients that keep theirs in a directory. Changes nothing; what cannot be opened is named. */
 export async function readStates(
   directory: string,
   secrets: SecretStore,
 ): Promise<{ states: AgentState[]; unreadable: string[] }> {
-  const names = (await readdir(directory).catch(() => [])).filter((name) => FILE_NAME.test(name)).sort();
   const states: AgentState[] = [];
   const unreadable: string[] = [];
-  for (const name of names) {
+  for (const name of await stateFiles(directory)) {
     const bytes = await readFileIfThere(join(directory, name));
     const found = bytes === undefined ? undefined : await openStateSeal(secrets, name).open(bytes);
     if (found === undefined) {

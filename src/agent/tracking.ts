@@ -7,9 +7,11 @@
  */
 import { AttestedError } from '../errors.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
+import { haveToken, REMEDIES } from './correlations.ts';
 import { type Identity, SHARED_SCOPE } from './identity.ts';
 import { type LinkingFact, linkingFacts } from './linking.ts';
 import type { StateStore, StoredIdentity } from './state.ts';
+import { addTokenPath } from './state-json.ts';
 import type { AgentWarning, TrackingLink, Warnings } from './warnings.ts';
 
 /** `separate`: a key per server. `warn` and `refuse`: one key for all, and that on the second server. */
@@ -29,17 +31,9 @@ export interface TrackingGuard {
    * @throws AttestedError `tracking_refused` in mode `refuse` when another server has seen the same
    */
   attest(identity: Identity, server: string, attestation: string): Promise<void>;
-  /** Notes the authorization server that an identity authenticates at. */
-  noteIssuer(identity: Identity, issuer: string): void;
+  /** Notes at which authorization server an identity asks for a token, and for whom: a link that nothing can avoid. */
+  noteTokens(identity: Identity, issuer: string, audiences: readonly string[]): void;
 }
-
-const REMEDIES = {
-  shared: "leave the option `tracking` of createAgent at 'separate', which gives each server a key of its own",
-  token: 'ask for a token for each resource (parameter `resource`, RFC 8707): each then has a key of its own',
-  claim: 'have the attester leave the claim out (`claims` in the policy of attested/attester)',
-  client_id: 'use one client_id for all instances, such as a client metadata document, and no dynamic registration',
-  status: 'have the attester give every attestation a status entry of its own',
-} as const;
 
 const WHAT = {
   claim: (name: string) => `the attestation's claim ${name}`,
@@ -129,11 +123,7 @@ export function openTrackingGuard(options: {
     const seen = store.identities.get(identity.label);
     if (seen !== undefined && isKnown(seen, one)) return true;
     return [...store.identities.values()].some(
-      (stored) =>
-        stored.joined.get(one) === other ||
-        stored.joined.get(other) === one ||
-        (stored.issuers.includes(one) && isKnown(stored, other)) ||
-        (stored.issuers.includes(other) && isKnown(stored, one)),
+      (stored) => haveToken(stored, one, other) || haveToken(stored, other, one),
     );
   }
 
@@ -156,11 +146,11 @@ export function openTrackingGuard(options: {
       }
       servers.add(server);
     },
-    noteIssuer(identity, issuer) {
+    noteTokens(identity, issuer, audiences) {
       const seen = store.identities.get(identity.label);
-      if (seen === undefined || seen.issuers.includes(issuer)) return;
-      seen.issuers.push(issuer);
-      void store.save();
+      if (seen === undefined) return;
+      const added = audiences.filter((audience) => addTokenPath(seen, issuer, audience));
+      if (added.length > 0) void store.save();
     },
   };
 }

@@ -5,7 +5,8 @@ import { demo } from './demo/command.ts';
 import { doctor } from './doctor/command.ts';
 import { inspectCommand } from './inspect/command.ts';
 import { keygen } from './keygen.ts';
+import { privacy } from './privacy/command.ts';
 import { proxy } from './proxy/command.ts';
 import { verify } from './verify.ts';
 
-export const commands: readonly Command[] = [connect, demo, doctor, inspectCommand, keygen, proxy, verify];
+export const commands: readonly Command[] = [connect, demo, doctor, inspectCommand, keygen, privacy, proxy, verify];

@@ -158,7 +158,7 @@ describe('state', () => {
     await first.agent.close();
     const { states } = await readStates(stateDirectory, keys.secrets);
     const [[label, identity] = ['', undefined]] = states[0]!.identities;
-    const { issuers: _new, joined, ...old } = identity!;
+    const { tokens: _new, joined, ...old } = identity!;
     const path = await stateFile(stateDirectory);
     const damaged = [null, 7, { label: 'x' }, { label: 'y', scope: 1, generation: -1, thumbprint: 't' }];
     const clear = {
