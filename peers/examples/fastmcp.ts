@@ -31,7 +31,7 @@ server.addTool({
 await server.start({ transportType: 'httpStream', httpStream: { port, stateless: true } });
 // #endregion
 
-assert.equal((await fetch(resource, { method: 'POST' })).status, 401);
+assert.equal((await fetch(resource, { method: 'POST', body: '{}' })).status, 401);
 assert.equal(await callTool(world, 'weather-agent', 'greet'), 'Hello weather-agent');
 
 await server.stop();
