@@ -6,19 +6,12 @@ import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import type { FetchLike } from '../platform/http.ts';
 import { type Answers, openAnswers } from './answers.ts';
-import { challengeOf } from './auth/discovery.ts';
+import { isInitialize, MAX_TRIES, openExchanges, type Session } from './exchange.ts';
 import { backOff, discard, failureOf, mediaTypeOf, pause, readBody } from './http.ts';
 import { asLine } from './lines.ts';
-import {
-  type Envelope,
-  INTERNAL_ERROR,
-  type Message,
-  type MessageId,
-  readEnvelope,
-  requestsOf,
-  rpcErrorOf,
-} from './message.ts';
+import { type Envelope, type Message, type MessageId, readEnvelope, requestsOf, rpcErrorOf } from './message.ts';
 import { openMirror, versionIn } from './mirrored.ts';
+import { errorOf, isSessionLost, type Refusal, readRefusal } from './refusal.ts';
 import { readEvents, type ServerEvent } from './sse.ts';
 
 export interface RemoteOptions {
@@ -44,32 +37,14 @@ export interface Remote {
 
 /** A request of the bridge's own has to be answered within this many milliseconds. */
 const OWN_PATIENCE = 30_000;
-/** How often a message that could not be sent, or an answer that broke off, is tried again. */
-const MAX_TRIES = 6;
 /** Milliseconds to say goodbye. */
 const GOODBYE = 1500;
 /** Milliseconds in which a cancelled request's answer may still come. */
 const LAST_WORDS = 10_000;
 /** Bounds for the pause that a server asks for, milliseconds. */
 const RETRY = { usual: 1000, least: 100, most: 60_000 } as const;
-/** Most that is read of a refusal's body. */
-const MAX_REFUSAL = 1024 * 1024;
 /** A request's header fields do not repeat what its body says (SEP-2243). */
 const HEADER_MISMATCH = -32_020;
-
-/** Nothing changes when these are asked twice. */
-const REPEATABLE: ReadonlySet<string> = new Set([
-  'completion/complete',
-  'initialize',
-  'ping',
-  'prompts/get',
-  'prompts/list',
-  'resources/list',
-  'resources/read',
-  'resources/templates/list',
-  'server/discover',
-  'tools/list',
-]);
 
 export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 250 }: RemoteOptions): Remote {
   /** What is under way; nothing begins once it is over. */
@@ -77,8 +52,8 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
   let over = false;
   const mirror = openMirror();
   const answers: Answers = openAnswers();
-  /** Of a server that keeps sessions; `version` also of one that does not. */
-  const session: { id: string | undefined; version: string | undefined } = { id: undefined, version: undefined };
+  const session: Session = { id: undefined, version: undefined };
+  const { exchange, headersFor } = openExchanges({ url, fetch, firstPause, session, mirror });
   const handshake: { initialize?: Message; initialized?: Envelope } = {};
   let renewing: Promise<void> | undefined;
   let listening: AbortController | undefined;
@@ -136,51 +111,6 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
 
   // ---- to the server
 
-  function headersFor(envelope: Envelope | undefined, accept: string): Headers {
-    const headers = new Headers({ accept });
-    const [message] = envelope?.messages ?? [];
-    const version = message === undefined ? undefined : versionIn(message);
-    if (envelope !== undefined) headers.set('content-type', 'application/json');
-    if (message?.kind === 'request' && version !== undefined) {
-      session.version = version;
-      mirror.apply(headers, message, version);
-      return headers;
-    }
-    if (isInitialize(envelope)) return headers;
-    const named = version ?? session.version;
-    if (named !== undefined) headers.set('mcp-protocol-version', named);
-    if (session.id !== undefined) headers.set('mcp-session-id', session.id);
-    return headers;
-  }
-
-  /** @throws AttestedError `http_*`, or what authentication throws */
-  async function exchange(
-    method: 'POST' | 'GET',
-    envelope: Envelope | undefined,
-    signal: AbortSignal,
-    lastId?: string,
-  ) {
-    const accept = method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream';
-    const repeatable = requestsOf(envelope ?? { bytes: new Uint8Array(), messages: [] }).every((request) =>
-      REPEATABLE.has(request.method),
-    );
-    for (let failures = 0; ; failures++) {
-      const headers = headersFor(envelope, accept);
-      if (lastId !== undefined) headers.set('last-event-id', lastId);
-      const used = headers.get('mcp-session-id');
-      try {
-        const body = envelope?.bytes as Uint8Array<ArrayBuffer> | undefined;
-        return { response: await fetch(url, { method, headers, signal, ...(body !== undefined && { body }) }), used };
-      } catch (error) {
-        if (signal.aborted) throw error;
-        const failure = failureOf(error, url.origin);
-        const again = failure.unsent || (repeatable && failures === 0 && !(error instanceof AttestedError));
-        if (!again || failures + 1 >= MAX_TRIES || !(await pause(backOff(failures, firstPause), signal)))
-          throw failure.error;
-      }
-    }
-  }
-
   async function post(envelope: Envelope, signal: AbortSignal): Promise<void> {
     for (let renewed = false; ; renewed = true) {
       const { response, used } = await exchange('POST', envelope, signal);
@@ -225,36 +155,10 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     }
   }
 
-  interface Refusal {
-    code: number;
-    message: string;
-    error: JsonObject;
-  }
-
-  /** A JSON-RPC error in the body of a refusal. */
-  async function readRefusal(response: Response): Promise<Refusal | undefined> {
-    if (mediaTypeOf(response) !== 'application/json') return void (await discard(response));
-    try {
-      const json: unknown = JSON.parse(Buffer.from(await readBody(response, MAX_REFUSAL)).toString('utf8'));
-      const error = isJsonObject(json) && isJsonObject(json.error) ? json.error : undefined;
-      if (typeof error?.code !== 'number' || typeof error.message !== 'string') return undefined;
-      return { code: error.code, message: error.message, error };
-    } catch {
-      return undefined;
-    }
-  }
-
   async function refused(envelope: Envelope, response: Response, refusal: Refusal | undefined): Promise<void> {
-    const { status } = response;
     const requests = requestsOf(envelope);
-    if (requests.length === 0) log(`${url.origin} refused a message with status ${status}`);
-    const reason = challengeOf(response).error;
-    const shown = reason !== undefined && /^[a-z_]{1,64}$/.test(reason) ? reason : undefined;
-    const error = refusal?.error ?? {
-      code: INTERNAL_ERROR,
-      message: `attested: ${url.origin} answered with status ${status}${shown === undefined ? '' : ` (${shown})`}`,
-      data: { status, ...(shown !== undefined && { code: shown }) },
-    };
+    if (requests.length === 0) log(`${url.origin} refused a message with status ${response.status}`);
+    const error = refusal?.error ?? errorOf(response, url.origin);
     for (const { id } of requests) await fail(id, error);
   }
 
@@ -429,15 +333,4 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
       await fetch(url, { method: 'DELETE', headers, signal }).then(discard, () => undefined);
     },
   };
-}
-
-function isInitialize(envelope: Envelope | undefined): boolean {
-  return envelope !== undefined && requestsOf(envelope).some(({ method }) => method === 'initialize');
-}
-
-/** 404 as the specification says, or 400 with words to that effect, which many servers answer after a restart. */
-function isSessionLost(status: number, refusal: { message: string } | undefined): boolean {
-  return (
-    status === 404 || (status === 400 && refusal !== undefined && /\bsession\b|not initialized/i.test(refusal.message))
-  );
 }
