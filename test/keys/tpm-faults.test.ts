@@ -92,7 +92,8 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
   });
 
   test('a TPM that hangs is given up at the deadline, for all who wait, and is used again when it answers', async () => {
-    const keys = await open({ deadline: 700 });
+    await open(); // starts the helper, which may take its time
+    const keys = await open({ deadline: 1000 });
     const signer = await keys.createKey({ label: 'a key' });
     tpm.freeze();
     let ticks = 0;
@@ -102,25 +103,26 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
     for (const { error, milliseconds } of all) {
       expect(error).toMatchObject({
         code: 'key_store_unavailable',
-        message: expect.stringContaining('did not answer within 0.7 s'),
+        message: expect.stringContaining('did not answer within 1 s'),
       });
-      expect(milliseconds).toBeGreaterThan(650);
-      expect(milliseconds).toBeLessThan(1500);
+      expect(milliseconds).toBeGreaterThan(950);
+      expect(milliseconds).toBeLessThan(3000);
     }
-    expect(ticks).toBeGreaterThan(70); // our own event loop went on
+    expect(ticks).toBeGreaterThan(40); // our own event loop went on
     tpm.thaw();
-    await works(signer);
-    await works((await keys.getKey('a key'))!);
+    // so short a deadline may be over, on a busy machine, before the new helper has started: one that follows finds it ready
+    const again = () => signer.sign(data).then((signature) => verifiesInNode(signer, signature), String);
+    await expect.poll(again, { timeout: 10_000 }).toBe(true);
   });
 
   test('a TPM that hangs does not keep a provider from opening or closing', async () => {
-    const keys = await open({ deadline: 400 });
+    const keys = await open();
     await keys.createKey({ label: 'a key' });
     tpm.freeze();
     const { error, milliseconds } = await timed(open({ deadline: 400 }, join(place.root, 'other')));
     expect(error).toMatchObject({ code: 'key_store_unavailable' });
-    expect(milliseconds).toBeLessThan(1500);
-    expect((await timed(keys.close())).milliseconds).toBeLessThan(2500);
+    expect(milliseconds).toBeLessThan(3000);
+    expect((await timed(keys.close())).milliseconds).toBeLessThan(3000);
     tpm.thaw();
   });
 

@@ -12,6 +12,7 @@ export interface TpmOptions {
   tcti?: string;
   /**
    * Milliseconds that the TPM may take for a signature, at least 100. Default 20000. Making a key may take six times as long.
+   * Where a helper process has to be started first, as after a TPM that hung, that counts too.
    * Past it the request fails with `key_store_unavailable`, and so do those that wait behind it.
    */
   deadline?: number;
