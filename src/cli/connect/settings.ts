@@ -3,7 +3,7 @@ import { parseJsonObject } from '../../core/json.ts';
 import { POP_METHODS, type PopMethod } from '../../core/metadata.ts';
 import type { KeyBackend } from '../../keys/index.ts';
 import { assertSafeUrl } from '../../platform/http.ts';
-import { type Arguments, type Option, UsageError } from '../command.ts';
+import { type Arguments, UsageError } from '../command.ts';
 import { asUsage, readText } from '../files.ts';
 
 export const CONNECTION_OPTIONS = {
@@ -50,7 +50,7 @@ export const CONNECTION_OPTIONS = {
   'login-timeout': { type: 'string', value: 'SECONDS', help: 'time for somebody to sign in (default 300)' },
   'no-browser': { type: 'boolean', help: 'print the address to sign in at, open no browser' },
   config: { type: 'string', value: 'FILE', help: 'JSON object with any of these options by name, and "server"' },
-} as const satisfies Readonly<Record<string, Option>>;
+} as const;
 
 type Name = keyof typeof CONNECTION_OPTIONS;
 

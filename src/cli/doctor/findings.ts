@@ -18,7 +18,7 @@ const table = {
   ek_certificate_missing: [27, 'the TPM has no endorsement certificate: attesters cannot tell whose it is'],
   files_only: [30, 'keys are kept in files: there is neither a TPM nor a keychain'],
   not_hardware: [31, 'keys are kept in the keychain: there is no TPM'],
-} as const satisfies Record<string, readonly [exit: number, meaning: string]>;
+} as const;
 
 export type FindingCode = keyof typeof table;
 

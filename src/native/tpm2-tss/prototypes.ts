@@ -26,18 +26,14 @@ export const kinds = {
 
 export type Kind = keyof typeof kinds;
 
-const sessions = ['handle', 'handle', 'handle'] as const;
+const sessions: readonly Kind[] = ['handle', 'handle', 'handle'];
+const created: readonly Kind[] = ['cell', 'cell', 'cellOrNull', 'cellOrNull', 'cellOrNull'];
+const create: readonly Kind[] = ['handle', ...sessions, 'memory', 'memory', 'memory', 'memory', ...created];
 
 /** Each gives a TSS2_RC and takes the ESYS_CONTEXT first, which is left out here. */
-export const esysCommands = {
-  Esys_CreatePrimary: [
-    ...['handle', ...sessions, 'memory', 'memory', 'memory', 'memory'],
-    ...['cell', 'cell', 'cellOrNull', 'cellOrNull', 'cellOrNull'],
-  ],
-  Esys_Create: [
-    ...['handle', ...sessions, 'memory', 'memory', 'memory', 'memory'],
-    ...['cell', 'cell', 'cellOrNull', 'cellOrNull', 'cellOrNull'],
-  ],
+export const esysCommands: Readonly<Record<EsysCommand, readonly Kind[]>> = {
+  Esys_CreatePrimary: create,
+  Esys_Create: create,
   Esys_Load: ['handle', ...sessions, 'memory', 'memory', 'cell'],
   Esys_ReadPublic: ['handle', ...sessions, 'cell', 'cell', 'cellOrNull'],
   Esys_FlushContext: ['handle'],
@@ -48,10 +44,7 @@ export const esysCommands = {
   Esys_ActivateCredential: ['handle', 'handle', ...sessions, 'memory', 'memory', 'cell'],
   Esys_MakeCredential: ['handle', ...sessions, 'memory', 'memory', 'cell', 'cell'],
   Esys_StartAuthSession: ['handle', 'handle', ...sessions, 'memoryOrNull', 'u8', 'memory', 'u16', 'cell'],
-  Esys_PolicySecret: [
-    ...['handle', 'handle', ...sessions, 'memory', 'memory', 'memory', 'i32'],
-    ...['cellOrNull', 'cellOrNull'],
-  ],
+  Esys_PolicySecret: ['handle', 'handle', ...sessions, 'memory', 'memory', 'memory', 'i32', 'cellOrNull', 'cellOrNull'],
   Esys_PolicyPCR: ['handle', ...sessions, 'memory', 'memory'],
   Esys_PolicyAuthValue: ['handle', ...sessions],
   Esys_PolicyOR: ['handle', ...sessions, 'memory'],
@@ -66,7 +59,7 @@ export const esysCommands = {
   Esys_TR_Close: ['cell'],
   Esys_TR_SetAuth: ['handle', 'memory'],
   Esys_TRSess_SetAttributes: ['handle', 'u8', 'u8'],
-} as const satisfies Record<string, readonly Kind[]>;
+};
 
 /** Tss2_MU_<name>_Marshal and _Unmarshal are called for these. */
 export const structures = [
@@ -94,7 +87,34 @@ export const structures = [
 ] as const;
 
 export type Structure = (typeof structures)[number];
-export type EsysCommand = keyof typeof esysCommands;
+export type EsysCommand =
+  | 'Esys_CreatePrimary'
+  | 'Esys_Create'
+  | 'Esys_Load'
+  | 'Esys_ReadPublic'
+  | 'Esys_FlushContext'
+  | 'Esys_Sign'
+  | 'Esys_Unseal'
+  | 'Esys_Certify'
+  | 'Esys_Quote'
+  | 'Esys_ActivateCredential'
+  | 'Esys_MakeCredential'
+  | 'Esys_StartAuthSession'
+  | 'Esys_PolicySecret'
+  | 'Esys_PolicyPCR'
+  | 'Esys_PolicyAuthValue'
+  | 'Esys_PolicyOR'
+  | 'Esys_PolicyGetDigest'
+  | 'Esys_PCR_Read'
+  | 'Esys_NV_ReadPublic'
+  | 'Esys_NV_Read'
+  | 'Esys_GetCapability'
+  | 'Esys_GetRandom'
+  | 'Esys_Shutdown'
+  | 'Esys_TR_FromTPMPublic'
+  | 'Esys_TR_Close'
+  | 'Esys_TR_SetAuth'
+  | 'Esys_TRSess_SetAttributes';
 
 export type LibraryName = 'esys' | 'mu' | 'tctildr' | 'rc';
 

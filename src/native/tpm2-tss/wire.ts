@@ -46,15 +46,25 @@ export function pcrSelection(banks: readonly PcrBank[]): Uint8Array {
   );
 }
 
+export interface Reader {
+  u8(): number;
+  u16(): number;
+  u32(): number;
+  sized(): Uint8Array;
+  /** The numbers of the bits that are set, lowest first. */
+  bits(): number[];
+  pcrSelection(): PcrBank[];
+}
+
 /** Numbers one after another out of what the library marshalled. */
-export function createReader(bytes: Uint8Array) {
+export function createReader(bytes: Uint8Array): Reader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 0;
   const take = (length: number): number => {
     at += length;
     return at - length;
   };
-  const reader = {
+  const reader: Reader = {
     u8: (): number => view.getUint8(take(1)),
     u16: (): number => view.getUint16(take(2)),
     u32: (): number => view.getUint32(take(4)),
@@ -64,7 +74,6 @@ export function createReader(bytes: Uint8Array) {
       const content = take(length);
       return bytes.slice(content, content + length);
     },
-    /** The numbers of the bits that are set, lowest first. */
     bits(): number[] {
       const length = reader.u8();
       const start = take(length);
