@@ -5,6 +5,7 @@
  * Give the agent's `fetch` to the transport as well: it is what retries challenges and shows tokens that are bound to a key.
  */
 import type { Agent } from '../agent/agent.ts';
+import { attestationOrUsual } from './usual-authentication.ts';
 
 /** Tokens as the SDKs hand them over. */
 export interface ProviderTokens {
@@ -29,6 +30,12 @@ export interface WithAttestationOptions {
    * has to know the client_id that comes of it.
    */
   clientId?: 'agent' | 'provider';
+  /**
+   * What happens at an authorization server that offers no attestation this agent can use. `refuse` (default): the sign-in
+   * fails. `usual`: the provider authenticates as it would by itself, so that one client serves attested and other servers;
+   * then such a server gets the provider's secret, if it has one, and whoever holds the tokens can use them.
+   */
+  unattested?: 'refuse' | 'usual';
 }
 
 export interface ClientAuthenticationHook {
@@ -44,14 +51,22 @@ export interface ClientAuthenticationHook {
 export function withAttestation<P extends ProviderLike>(
   provider: P,
   agent: Agent,
-  { clientId = 'agent' }: WithAttestationOptions = {},
+  { clientId = 'agent', unattested = 'refuse' }: WithAttestationOptions = {},
 ): P & ClientAuthenticationHook {
-  const added: Record<string, unknown> = {
-    addClientAuthentication: agent.addClientAuthentication,
-    async clientInformation(...context: never[]): Promise<unknown> {
-      const own = await provider.clientInformation(...context);
-      return own == null && clientId === 'agent' ? { client_id: agent.clientId } : own;
-    },
+  const usual = unattested === 'usual';
+  /** SDK v2 says for which issuer it wants a provider's client; v1 does not, and its providers keep one for all. */
+  let issuersAreNamed = false;
+  async function clientInformation(...context: never[]): Promise<unknown> {
+    issuersAreNamed = context[0] !== undefined;
+    const own = await provider.clientInformation(...context);
+    return own == null && clientId === 'agent' ? { client_id: agent.clientId } : own;
+  }
+  const clientOf = (issuer: unknown) => clientInformation(...((issuersAreNamed ? [{ issuer }] : []) as never[]));
+  const added = {
+    addClientAuthentication: usual
+      ? attestationOrUsual(agent.addClientAuthentication, provider, clientOf)
+      : agent.addClientAuthentication,
+    clientInformation,
     async tokens(...context: never[]): Promise<unknown> {
       const tokens = await provider.tokens(...context);
       if (tokens != null) agent.observeTokens(tokens);
@@ -65,8 +80,12 @@ export function withAttestation<P extends ProviderLike>(
   const bound = new Map<unknown, unknown>();
   return new Proxy(provider, {
     get(target, name) {
-      if (name === 'clientMetadata') return { ...target.clientMetadata, ...agent.clientMetadata };
-      if (typeof name === 'string' && Object.hasOwn(added, name)) return added[name];
+      if (name === 'clientMetadata') {
+        const [own, ours] = [target.clientMetadata, agent.clientMetadata];
+        // the method that a client is registered with is the provider's business where it may have to do without us
+        return usual ? { ...ours, ...own } : { ...own, ...ours };
+      }
+      if (Object.hasOwn(added, name)) return added[name as keyof typeof added];
       // the provider is the receiver: its getters and methods may need private members
       const value: unknown = Reflect.get(target, name, target);
       if (typeof value !== 'function') return value;
