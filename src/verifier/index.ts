@@ -13,8 +13,16 @@ export {
   storedChallenges,
 } from './challenges.ts';
 export type { Policy } from './policy.ts';
+export {
+  type GrantStore,
+  memoryGrantStore,
+  type PushedRequestOptions,
+  type PushedRequests,
+  pushedRequests,
+} from './pushed-requests.ts';
 export { memoryReplay, type ReplayEntry, type ReplayStore } from './replay.ts';
 export { type RedisClient, type RedisReplayOptions, redisReplay } from './replay-redis.ts';
+export { type Owner, type SealedTokens, sealedTokens } from './sealed-tokens.ts';
 export type { StatusOptions } from './status.ts';
 export { type JkuOptions, jku } from './trust/jku.ts';
 export { type JwksOptions, jwks } from './trust/jwks.ts';
