@@ -1,7 +1,9 @@
 /** One server must not recognise the agent of another. */
+import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openKeys } from '../../src/keys/index.ts';
 import { sha256Base64url } from '../../src/platform/crypto.ts';
@@ -150,4 +152,28 @@ describe('a shared identity', () => {
       expect(error.message).toContain(A);
     }
   });
+
+  test('PRIV-2: of processes that are about to show one key to one server each, one does, and the others name it', async () => {
+    const place = await directory();
+    const script = join(import.meta.dirname, 'one-showing.ts');
+    const servers = ['https://one.example/', 'https://two.example/', 'https://three.example/'];
+    const processes = servers.map((server) => {
+      const child = spawn(process.execPath, [script, place, server], { stdio: ['pipe', 'pipe', 'inherit'] });
+      onTestFinished(() => void child.kill());
+      return { server, child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
+    });
+    const next = async (lines: AsyncIterator<string>) => (await lines.next()).value as string;
+    for (const { lines } of processes) expect(await next(lines)).toBe('ready');
+    for (const { child } of processes) child.stdin.write('go\n');
+    const results = await Promise.all(
+      processes.map(async ({ server, lines }) => ({ server, said: await next(lines) })),
+    );
+    const [winner, ...more] = results.filter(({ said }) => said === 'shown');
+    expect(more).toEqual([]);
+    for (const { server, said } of results.filter((result) => result !== winner)) {
+      expect(said).toContain('tracking_refused');
+      expect(said).toContain(winner!.server);
+      expect(said).toContain(server);
+    }
+  }, 30_000);
 });
