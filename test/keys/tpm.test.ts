@@ -2,6 +2,7 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type KeyProvider, type OpenKeysOptions, openKeys } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { keyFileName } from '../../src/keys/files/key-name.ts';
 import { authValueFor } from '../../src/keys/tpm/references.ts';
 import { openEsys } from '../../src/native/tpm2-tss/index.ts';
 import { sealTemplate, srkTemplate } from '../../src/tpm2/templates.ts';
@@ -199,6 +200,43 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         expect(verifiesInNode(mended!, await mended!.sign(data))).toBe(true);
       }));
 
+    test('that were put together from two do not sign, also while the TPM has one of them loaded', () =>
+      inPlace(async (keys, place) => {
+        const files: { path: string; blob: Record<string, string> }[] = [];
+        for (const label of ['one', 'two']) {
+          await keys.createKey({ label });
+          const path = join(place.directory, 'tpm-keys', keyFileName(label));
+          files.push({ path, blob: JSON.parse(await readFile(path, 'utf8')) as Record<string, string> });
+        }
+        const [one, two] = files as [(typeof files)[0], (typeof files)[0]];
+        const signer = await keys.getKey('one');
+        expect(verifiesInNode(signer!, await signer!.sign(data))).toBe(true);
+        await writeFile(two.path, JSON.stringify({ ...two.blob, private: one.blob.private }));
+        const mixed = await keys.getKey('two');
+        await expect(mixed!.sign(data)).rejects.toMatchObject({ code: 'key_store_corrupt' });
+        await writeFile(two.path, JSON.stringify({ ...one.blob }));
+        await expect(keys.getKey('two')).rejects.toMatchObject({ code: 'key_store_corrupt' });
+        await writeFile(two.path, JSON.stringify(two.blob));
+        const mended = await keys.getKey('two');
+        expect(verifiesInNode(mended!, await mended!.sign(data))).toBe(true);
+      }));
+
+    test('that say something else of their auth value are looked at again once they are mended', () =>
+      inPlace(
+        async (keys, place) => {
+          await keys.createKey({ label: 'a key' });
+          const path = await blobIn(place);
+          const blob = JSON.parse(await readFile(path, 'utf8')) as object;
+          await writeFile(path, JSON.stringify({ ...blob, auth: false }));
+          const altered = await keys.getKey('a key');
+          await expect(altered!.sign(data)).rejects.toMatchObject({ code: 'key_store_wrong_secret' });
+          await writeFile(path, JSON.stringify(blob));
+          const mended = await keys.getKey('a key');
+          expect(verifiesInNode(mended!, await mended!.sign(data))).toBe(true);
+        },
+        { keyAuth: Buffer.alloc(32, 7) },
+      ));
+
     test('the key of the secrets is not made anew beside secrets', () =>
       inPlace(async (keys, place, reopen) => {
         await keys.secrets.set('a secret', data);
@@ -309,7 +347,7 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         await relay.close();
         // without them both are there to be read, which shows that the test looks at the right thing
         const authValue = authValueFor(keyAuth, JSON.stringify('a key'));
-        expect(relay.sent().includes(authValue)).toBe(!saltedSessions);
+        expect(relay.sent().includes(Buffer.from(authValue))).toBe(!saltedSessions);
         const created = relay.sent().indexOf(sealTemplate());
         const sealed = relay.sent().subarray(created - 34, created - 2); // before the size of the public area
         expect(created).toBeGreaterThan(0);

@@ -98,9 +98,9 @@ export function createTpmKeys({ command, directory, use, pcrs, available, parent
       const content = await readPrivateFile(path);
       if (content === undefined) return undefined;
       const { part, ...blob } = parseKeyBlob(path, keyFileName(label), content);
-      if (held !== undefined && samePublicPart(held.part, part) && equal(held.key.private, blob.private)) return held;
       await assertOfThisTpm(blob);
-      return { part, key: referenceTo(blob, purposeOf(label), use) };
+      const key = referenceTo(blob, purposeOf(label), use);
+      return held !== undefined && samePublicPart(held.part, part) && held.key.ref === key.ref ? held : { part, key };
     },
 
     async secretsKey() {
@@ -136,10 +136,6 @@ function assertUsualSalt({ alg, jwk }: PublicPart, signature: Uint8Array): void 
   if (!verifySignature(alg, importPublicKey(jwk), PROBE, signature)) {
     throw new AttestedError('invalid_argument', 'this TPM salts PS256 in a way that JWS does not allow; RS256 may do');
   }
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
 }
 
 function hexOf(bytes: Uint8Array): string {

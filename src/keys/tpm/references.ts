@@ -31,7 +31,9 @@ export function referenceTo(blob: Blob, purpose: string, { keyAuth, salted }: Ke
   }
   const authValue = blob.auth && keyAuth !== undefined ? authValueFor(keyAuth, purpose) : undefined;
   const pcrs = blob.pcrs && banksOf(blob.pcrs);
-  const hash = createHash('sha256').update(blob.private).update(blob.parent);
+  // all that is used: what is loaded under this name must not stand for a file that was changed in part
+  const hash = createHash('sha256');
+  for (const part of [blob.public, blob.private, blob.parent]) hash.update(sha256(part));
   hash.update(authValue ?? '').update(JSON.stringify([salted, pcrs ?? []]));
   return {
     ref: hash.digest('base64url').slice(0, 22),
