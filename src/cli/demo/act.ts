@@ -18,6 +18,8 @@ export interface Act {
   expected: string;
   /** What to do when it fails. */
   advice: string;
+  /** Where it can be shown; absent: everywhere. */
+  applies?(scene: Scene): boolean;
   run(scene: Scene): Promise<Result>;
 }
 

@@ -7,7 +7,8 @@ import { createAttestation, createDpopProof, createPop } from '../../index.ts';
 import { generateSigner } from '../../keys/index.ts';
 import type { Act } from './act.ts';
 import { type Expected, forgetRefusals, freshAt, judge } from './judge.ts';
-import { CLIENTS } from './protocol.ts';
+import { machineAttacks } from './machines.ts';
+import { CLIENTS, HARDWARE_TOOL } from './protocol.ts';
 import { copyOf, headerOf, post, type RawRequest, withHeaders, without } from './raw.ts';
 import { revocationAttacks } from './revocation.ts';
 import type { Scene } from './scene.ts';
@@ -200,10 +201,26 @@ const table: readonly Attack[] = [
       return { ...withHeaders(without(own, 'oauth-client-attestation-pop'), { dpop: proof }), body };
     },
   },
+  {
+    id: 'software-at-hardware-tool',
+    title: 'An agent with software keys calls the tool that demands a key in hardware',
+    at: 'mcp',
+    status: 403,
+    error: 'access_denied',
+    because: 'VER-5',
+    async request(scene) {
+      const call = scene.fact('workerCall');
+      const { challenge } = await freshAt(scene, 'mcp');
+      const { thumbprint } = scene.fact('worker');
+      const pop = await scene.fact('cast').agent.prove({ thumbprint, audience: call.url, challenge });
+      const body = call.body.replace('whoami', HARDWARE_TOOL);
+      return { ...withHeaders(call, { 'oauth-client-attestation-pop': pop }), body };
+    },
+  },
 ];
 
 /** In this order: what revokes the agent comes last. */
-export const attacks: readonly Act[] = [...table.map(actOf), ...revocationAttacks];
+export const attacks: readonly Act[] = [...table.map(actOf), ...machineAttacks, ...revocationAttacks];
 
 function actOf(attack: Attack): Act {
   const { id, title, status, error, request } = attack;

@@ -9,6 +9,8 @@ export type Remote<R> = R & { readonly name: string; readonly pid: number };
 
 export interface Processes {
   start<R extends RoleName>(role: R, name: string): Remote<Roles[R]>;
+  /** Ends one of them, and waits until it is gone. */
+  end(remote: Remote<unknown>): Promise<void>;
   /** Rejects as soon as any process ends unasked. */
   readonly failed: Promise<never>;
   /** Ends all of them, the stopped and the hanging too, and waits until they are gone. */
@@ -16,14 +18,16 @@ export interface Processes {
 }
 
 /** Milliseconds. */
-const ANSWER_WITHIN = 10_000;
 const STOP_WITHIN = 1000;
 
-/** @param onOutput what a process writes by itself, line by line: warnings, mostly */
-export function openProcesses(onOutput: (name: string, line: string) => void): Processes {
-  const children = new Set<ChildProcess>();
-  const ends: Promise<void>[] = [];
-  let stopping = false;
+/**
+ * @param onOutput what a process writes by itself, line by line: warnings, mostly
+ * @param answerWithin milliseconds for every question
+ */
+export function openProcesses(onOutput: (name: string, line: string) => void, answerWithin: number): Processes {
+  const children = new Map<ChildProcess, Promise<void>>();
+  const asked = new Set<ChildProcess>(); // to end
+  let stopped = false;
   let fail: (error: Error) => void = () => undefined;
   const failed = new Promise<never>((_resolve, reject) => {
     fail = reject;
@@ -33,23 +37,24 @@ export function openProcesses(onOutput: (name: string, line: string) => void): P
   return {
     failed,
     start(role, name) {
+      if (stopped) throw new Error('the demo has ended'); // an act that was interrupted may still be running
       const main = fileURLToPath(new URL(`../main${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
       const child = spawn(process.execPath, [main, ROLE_ARGUMENT, role], {
         stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       });
-      children.add(child);
-      const calls = answersOf(child);
+      const calls = answersOf(child, answerWithin);
       for (const stream of [child.stdout, child.stderr]) forEachLine(stream, (line) => onOutput(name, line));
-      ends.push(
+      children.set(
+        child,
         new Promise((resolve) => {
           const end = (how: string) => {
             children.delete(child);
             const error = new Halt(
-              `the process of the ${name} ended ${stopping ? '' : 'unasked '}(${how})`,
+              `the process of the ${name} ended ${asked.has(child) ? '' : 'unasked '}(${how})`,
               'What it wrote stands on stderr. If nothing killed it, please report that.',
             );
             calls.abandon(error);
-            if (!stopping) fail(error);
+            if (!asked.has(child)) fail(error);
             resolve();
           };
           child.once('error', ({ message }) => end(message));
@@ -66,16 +71,27 @@ export function openProcesses(onOutput: (name: string, line: string) => void): P
       });
       return remote;
     },
+    async end({ pid }) {
+      await stop([...children.keys()].filter((child) => child.pid === pid));
+    },
     async stop() {
-      stopping = true;
-      for (const child of children) if (child.connected) child.disconnect();
-      const timer = setTimeout(() => {
-        for (const child of children) child.kill('SIGKILL');
-      }, STOP_WITHIN);
-      await Promise.all(ends);
-      clearTimeout(timer);
+      stopped = true;
+      await stop([...children.keys()]);
     },
   };
+
+  async function stop(some: readonly ChildProcess[]): Promise<void> {
+    const ends = some.map((child) => children.get(child));
+    for (const child of some) {
+      asked.add(child);
+      if (child.connected) child.disconnect();
+    }
+    const timer = setTimeout(() => {
+      for (const child of some) child.kill('SIGKILL');
+    }, STOP_WITHIN);
+    await Promise.all(ends);
+    clearTimeout(timer);
+  }
 }
 
 interface Calls {
@@ -83,7 +99,7 @@ interface Calls {
   abandon(error: Error): void;
 }
 
-function answersOf(child: ChildProcess): Calls {
+function answersOf(child: ChildProcess, answerWithin: number): Calls {
   const open = new Map<number, { resolve: (output: unknown) => void; reject: (error: Error) => void }>();
   let count = 0;
   child.on('message', ({ id, output, error }: Answer) => {
@@ -97,13 +113,13 @@ function answersOf(child: ChildProcess): Calls {
       new Promise((resolve, reject) => {
         const id = ++count;
         const late = new Halt(
-          `the ${name} did not answer within ${ANSWER_WITHIN / 1000} s (${command})`,
+          `the ${name} did not answer within ${answerWithin / 1000} s (${command})`,
           'Its process is stopped or the machine is very busy: try again.',
         );
         const timer = setTimeout(() => {
           open.delete(id);
           reject(late);
-        }, ANSWER_WITHIN);
+        }, answerWithin);
         const settle =
           <T>(then: (value: T) => void) =>
           (value: T) => {

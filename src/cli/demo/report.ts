@@ -8,10 +8,16 @@ export interface Report {
   ms: number;
   steps: Outcome[];
   attacks: Outcome[];
+  /** Where the agent's keys were; absent when it did not get that far. */
+  keys?: 'tpm' | 'keychain' | 'software';
+  /** Was the TPM a program? */
+  softwareTpm?: boolean;
   /** Why the demo ended before its last act; absent when it did not. */
   error?: string;
   /** Where keys and store were left, with --keep. */
   directory?: string;
+  /** Under which name keys were left in the keychain, with --keep. */
+  keychainService?: string;
 }
 
 export interface Narrator {
@@ -48,13 +54,17 @@ export function textNarrator(io: Io): Narrator {
       if (advice !== undefined) print(advice, 6);
     },
     output: (name, line) => io.err(`[${name}] ${visible(line)}\n`),
-    end({ ok, ms, steps, attacks, error, directory }) {
+    end({ ok, ms, steps, attacks, keys, softwareTpm, error, directory, keychainService }) {
       io.out(`\n${table([...steps, ...attacks]).join('\n')}\n\n`);
       if (error !== undefined) io.out(`${paint.red('The demo did not get to its end:')} ${visible(error)}\n`);
       if (directory !== undefined) io.out(`Keys and the attester's store are left in ${directory}\n`);
+      if (keychainService !== undefined) io.out(`Keys are left in the keychain, under ${keychainService}\n`);
       const good = [...steps, ...attacks].filter((outcome) => outcome.ok).length;
       const counted = `${steps.length} steps, ${attacks.length} attacks, ${good} as expected`;
       io.out(`${ok ? paint.green('All as it should be') : paint.red('Failed')}: ${counted}, ${milliseconds(ms)}.\n`);
+      if (softwareTpm)
+        io.out('The TPM was a program: it showed what a real one does, and proved nothing about hardware.\n');
+      else if (keys !== undefined && keys !== 'tpm') io.out(`No TPM was used. To see it with one: ${withTpm()}\n`);
     },
   };
 }
@@ -76,4 +86,9 @@ function table(outcomes: readonly Outcome[]): string[] {
 
 function milliseconds(ms: number): string {
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+}
+
+/** As the demo was started: by npm in the repository, or as a command. */
+function withTpm(): string {
+  return process.env.npm_lifecycle_event === 'start' ? 'npm start -- --tpm swtpm' : 'attested demo --tpm swtpm';
 }

@@ -2,11 +2,26 @@
 import { join } from 'node:path';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { type Agent, createAgent } from '../../agent/index.ts';
-import { createDpopProof, createPop, type Signer } from '../../index.ts';
+import { AttestedError, createDpopProof, createPop, type Signer } from '../../index.ts';
 import { type KeyProvider, openKeys } from '../../keys/index.ts';
 import { type AttestedProvider, attestedProvider } from '../../mcp/index.ts';
-import { type AgentRole, type Caller, CLIENTS, type Ending, SCOPE, type World } from './protocol.ts';
-import { type Recorder, recordingFetch } from './recorder.ts';
+import type { TpmDevice } from '../../tpm2/device.ts';
+import { readEkCertificate } from '../../tpm2/ek-certificate.ts';
+import { ekHash } from '../../tpm2/ek-hash.ts';
+import { parsePublic } from '../../tpm2/public.ts';
+import { forgetKeychain } from './keychain.ts';
+import {
+  type AgentRole,
+  type Caller,
+  CLIENTS,
+  type ClientId,
+  type Ending,
+  HARDWARE_TOOL,
+  type KeyPlace,
+  SCOPE,
+  type World,
+} from './protocol.ts';
+import { exchangesFetch, type Recorder, recordingFetch } from './recorder.ts';
 
 interface Connection {
   client: Client;
@@ -21,8 +36,11 @@ interface Instance {
 export async function agentRole(): Promise<AgentRole & Ending> {
   const instances = new Map<string, Instance>();
   const traffic: Recorder = recordingFetch();
+  const attester = exchangesFetch();
   let world: World;
   let keys: KeyProvider | undefined;
+  let workerKeys: KeyProvider | undefined;
+  let handedOver = false;
 
   function instanceOf(clientId: string): Instance {
     const found = instances.get(clientId);
@@ -44,33 +62,52 @@ export async function agentRole(): Promise<AgentRole & Ending> {
     if (keys === undefined) throw new Error('no place for keys was opened');
     return keys;
   }
+  /** Where the TPM is used for the first client, the second one stands for an agent that has none. */
+  async function placeOf(clientId: ClientId): Promise<KeyProvider> {
+    if (clientId === CLIENTS.dpop_combined || place().kind !== 'tpm') return place();
+    workerKeys ??= await openKeys('software', { directory: join(world.directory, 'worker') });
+    return workerKeys;
+  }
+
+  async function open(clientId: ClientId, enrolmentToken?: string): Promise<Agent> {
+    const agent = await createAgent({
+      clientId,
+      keys: await placeOf(clientId),
+      attester: { url: world.attester, fetch: attester.fetch },
+      enrolmentToken,
+      method: clientId === CLIENTS.dpop_combined ? 'dpop_combined' : 'attestation_pop_jwt',
+      fetch: traffic.fetch,
+    });
+    instances.set(clientId, { agent, connections: new Map() });
+    return agent;
+  }
 
   return {
     async configure(given) {
       world = given;
     },
     async openKeys() {
-      keys = await openKeys('auto', { directory: join(world.directory, 'agent') });
-      const { kind, assurance, why } = keys;
-      return { kind, assurance, why };
+      const { kind: wanted, tcti, keychainService } = world.keys;
+      const directory = join(world.directory, 'agent');
+      keys = await openKeys(wanted, { directory, keychainService, ...(tcti !== undefined && { tpm: { tcti } }) });
+      const { kind, assurance, why, tpm } = keys;
+      return { kind, assurance, why, ...(tpm && { endorsementKey: await describe(tpm) }) };
     },
     async enrol(clientId, enrolmentToken) {
-      const method = clientId === CLIENTS.dpop_combined ? 'dpop_combined' : 'attestation_pop_jwt';
-      const { fetch } = traffic;
-      const agent = await createAgent({
-        clientId,
-        keys: place(),
-        attester: world.attester,
-        enrolmentToken,
-        method,
-        fetch,
-      });
-      instances.set(clientId, { agent, connections: new Map() });
+      const agent = await open(clientId, enrolmentToken);
       // what a token request would do before it is sent: key, enrolment, attestation, metadata, challenge
       const request = new URLSearchParams({ grant_type: 'client_credentials', resource: world.mcp });
       await agent.clientAuth({ issuer: world.authorizationServer }, {}, request, new Headers());
       return thumbprintAt(agent, world.mcp);
     },
+    async resume(clientId) {
+      await open(clientId);
+    },
+    async handOver() {
+      for (const { agent } of instances.values()) await agent.close();
+      handedOver = true;
+    },
+    takeExchanges: async () => attester.take(),
     async connect(clientId, server) {
       const { agent, connections } = instanceOf(clientId);
       const provider = attestedProvider(agent, { scope: SCOPE });
@@ -92,6 +129,7 @@ export async function agentRole(): Promise<AgentRole & Ending> {
     async add(clientId, server, a, b) {
       return Number(await callTool(connectionOf(clientId, server), 'add', { a, b }));
     },
+    approve: (clientId, server) => callTool(connectionOf(clientId, server), HARDWARE_TOOL, {}),
     async rotate(clientId, server) {
       const { agent, connections } = instanceOf(clientId);
       await agent.rotate(server, { keepOld: false });
@@ -100,23 +138,33 @@ export async function agentRole(): Promise<AgentRole & Ending> {
     },
     recorded: async (url, containing) => traffic.last(url, containing),
     async prove({ thumbprint, audience, method, url, ...rest }) {
-      const signer = await signerFor(place(), thumbprint);
+      const signer = await signerFor([place(), workerKeys], thumbprint);
       if (audience !== undefined) return createPop({ audience, ...rest }, signer);
       if (method === undefined || url === undefined) throw new Error('a DPoP proof needs method and url');
       return createDpopProof({ method, url, ...rest }, signer);
     },
     async end() {
-      if (keys === undefined || world.keep) return;
-      // a keychain or a TPM would keep them for ever
-      for (const { label } of await keys.listKeys()) if (isOurs(label)) await keys.deleteKey(label);
-      await keys.close();
+      if (keys?.kind === 'keychain' && !world.keep && !handedOver) await forgetKeychain(world.keys.keychainService);
+      await keys?.close();
+      await workerKeys?.close();
     },
   };
 }
 
-/** The labels that agents give their keys begin with the client_id. */
-function isOurs(label: string): boolean {
-  return Object.values(CLIENTS).some((clientId) => label.startsWith(`attested:${clientId}:`));
+/** What the TPM says of its endorsement key; the attester decides whether to believe it. */
+async function describe(tpm: TpmDevice): Promise<NonNullable<KeyPlace['endorsementKey']>> {
+  try {
+    const { publicArea, certificate } = await tpm.endorsementKey();
+    const { publicJwk } = parsePublic(publicArea);
+    if (publicJwk === undefined) return { unavailable: 'the endorsement key is of a kind that is not known here' };
+    const hash = ekHash(publicJwk);
+    if (certificate === undefined) return { hash };
+    const { issuer, manufacturerName } = readEkCertificate(certificate);
+    return { hash, issuer, ...(manufacturerName !== undefined && { maker: manufacturerName }) };
+  } catch (error) {
+    if (!(error instanceof AttestedError)) throw error;
+    return { unavailable: error.message };
+  }
 }
 
 async function callTool({ client }: Connection, name: string, input: Record<string, unknown>): Promise<string> {
@@ -126,9 +174,11 @@ async function callTool({ client }: Connection, name: string, input: Record<stri
   return first.text;
 }
 
-async function signerFor(keys: KeyProvider, thumbprint: string): Promise<Signer> {
-  const found = (await keys.listKeys()).find((key) => key.thumbprint === thumbprint);
-  const signer = found && (await keys.getKey(found.label));
-  if (signer === undefined) throw new Error('no such key');
-  return signer;
+async function signerFor(places: readonly (KeyProvider | undefined)[], thumbprint: string): Promise<Signer> {
+  for (const keys of places) {
+    const found = (await keys?.listKeys())?.find((key) => key.thumbprint === thumbprint);
+    const signer = found && (await keys?.getKey(found.label));
+    if (signer !== undefined) return signer;
+  }
+  throw new Error('no such key');
 }

@@ -3,7 +3,7 @@ import { createMcpHandler, fromJsonSchema, McpServer } from '@modelcontextprotoc
 import { toNodeListener } from '../../integrations/node.ts';
 import { jwtAccessTokens, protect } from '../../mcp/index.ts';
 import { type AttestedClient, createVerifier, remoteJwks } from '../../verifier/index.ts';
-import { type Caller, CLIENTS, type LoggedRefusal, type McpServerRole, SCOPE } from './protocol.ts';
+import { type Caller, CLIENTS, HARDWARE_TOOL, type LoggedRefusal, type McpServerRole, SCOPE } from './protocol.ts';
 import { listen } from './serve.ts';
 
 export async function mcpServerRole(): Promise<McpServerRole> {
@@ -26,6 +26,7 @@ export async function mcpServerRole(): Promise<McpServerRole> {
         scopesSupported: [SCOPE],
         requiredScopes: [SCOPE],
         binding: 'instance',
+        tools: { [HARDWARE_TOOL]: { keyStorage: 'hardware', keyEvidence: 'tpm-certified' } },
         verifyAccessToken: jwtAccessTokens({
           issuer: authorizationServer,
           audience: resource,
@@ -65,6 +66,14 @@ function tools(): McpServer {
       }),
     },
     async ({ a, b }) => ({ content: [{ type: 'text', text: String(a + b) }] }),
+  );
+  server.registerTool(
+    HARDWARE_TOOL,
+    {
+      description: 'Approves a payment. Only for keys in hardware: the gate sees to it',
+      inputSchema: fromJsonSchema({ type: 'object' }),
+    },
+    async () => ({ content: [{ type: 'text', text: 'approved' }] }),
   );
   return server;
 }

@@ -8,6 +8,7 @@ const openers: { [R in RoleName]: () => Promise<Roles[R] & Ending> } = {
   'authorization-server': async () => (await import('./role-authorization-server.ts')).authorizationServerRole(),
   'mcp-server': async () => (await import('./role-mcp-server.ts')).mcpServerRole(),
   agent: async () => (await import('./role-agent.ts')).agentRole(),
+  'other-machine': async () => (await import('./role-other-machine.ts')).otherMachineRole(),
 };
 
 type Methods = Record<string, (...input: unknown[]) => unknown>;
