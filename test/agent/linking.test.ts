@@ -103,10 +103,14 @@ describe('what is taken for a link', () => {
 
   test('names and values of any kind are read without fault, and named without what a terminal obeys', () => {
     fc.assert(
-      fc.property(fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue({ maxDepth: 3 })), (claims) => {
-        const payload = Buffer.from(JSON.stringify({ ...claims, ueid: 'x' })).toString('base64url');
-        for (const { name } of linkingFacts('c', `e30.${payload}.c2ln`)) expect(name).toMatch(/^[\x20-\x7e]{0,79}…?$/);
-      }),
+      fc.property(
+        fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue({ maxDepth: 2 }), { maxKeys: 6 }),
+        (claims) => {
+          const payload = Buffer.from(JSON.stringify({ ...claims, ueid: 'x' })).toString('base64url');
+          for (const { name } of linkingFacts('c', `e30.${payload}.c2ln`))
+            expect(name).toMatch(/^[\x20-\x7e]{0,79}…?$/);
+        },
+      ),
     );
   });
 });
