@@ -2,6 +2,7 @@
 import { fromUtf8 } from '../core/bytes.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
+import { isTooIntricate } from './weight.ts';
 
 export type MessageId = string | number;
 
@@ -25,6 +26,7 @@ export const INTERNAL_ERROR = -32_603;
 
 /** Reads an envelope; else what is wrong with it, as a JSON-RPC error code. */
 export function readEnvelope(bytes: Uint8Array): Envelope | typeof PARSE_ERROR | typeof INVALID_REQUEST {
+  if (isTooIntricate(bytes)) return INVALID_REQUEST;
   const text = fromUtf8(bytes);
   if (text === undefined) return PARSE_ERROR;
   let json: unknown;

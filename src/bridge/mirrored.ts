@@ -9,7 +9,11 @@ export const PROTOCOL_VERSION_META = 'io.modelcontextprotocol/protocolVersion';
 
 /** The protocol version that a message names itself; undefined for older versions, which name it once, in `initialize`. */
 export function versionIn(message: Message): string | undefined {
-  const version = metaOf(message)?.[PROTOCOL_VERSION_META];
+  return asVersion(metaOf(message)?.[PROTOCOL_VERSION_META]);
+}
+
+/** What is said to be a version, if a header field can carry it. */
+export function asVersion(version: unknown): string | undefined {
   return typeof version === 'string' && /^[\x21-\x7e]{1,64}$/.test(version) ? version : undefined;
 }
 

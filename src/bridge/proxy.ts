@@ -68,22 +68,34 @@ const NOT_FORWARDED: ReadonlySet<string> = new Set([
   'oauth-client-attestation-pop',
   'origin',
   'referer',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
+  'via',
+  'x-real-ip',
 ]);
+const NOT_FORWARDED_PREFIXES = ['sec-', 'x-forwarded-'] as const;
 
 /** What is between the server and the agent; `content-encoding` because fetch has undone it. */
 const NOT_RETURNED: ReadonlySet<string> = new Set([
   ...HOP_BY_HOP,
   'alt-svc',
+  'clear-site-data',
   'content-encoding',
   'dpop-nonce',
   'oauth-client-attestation-challenge',
+  'refresh',
   'set-cookie',
   'strict-transport-security',
+  'vary',
   'www-authenticate',
 ]);
+/** Which pages may read an answer is not the server's to say. */
+const NOT_RETURNED_PREFIX = 'access-control-';
+
+/** Should an answer be shown as a page all the same: it can do nothing, and tells nobody its address. */
+const NO_PAGE: Readonly<Record<string, string>> = {
+  'Content-Security-Policy': "sandbox; default-src 'none'",
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+};
 
 /** `fetch` has no way to send these. */
 const NO_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'TRACE', 'TRACK']);
@@ -134,13 +146,14 @@ export async function openProxy(options: ProxyOptions): Promise<LocalProxy> {
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
-  { url, fetch, secret, origins, maxBytes, log }: ProxyOptions,
+  { url, fetch, secret, host, origins, maxBytes, log }: ProxyOptions,
   port: number,
 ): Promise<void> {
   const { method = 'GET', headers } = request;
   const { origin } = headers;
   // a page that has pointed its own name at this machine sends that name (DNS rebinding)
-  if (!isOwnName(headers.host, port)) return refuse(response, 421, 'invalid_request', 'this proxy has another name');
+  if (!isOwnName(headers.host, host, port))
+    return refuse(response, 421, 'invalid_request', 'this proxy has another name');
   if (!isLoopback(addressOf(request))) return refuse(response, 403, 'access_denied', 'not from this machine');
   const allowed = origin === undefined || origins.includes(origin);
   if (
@@ -175,7 +188,10 @@ async function answer(
     return refuse(response, 502, 'invalid_token', `${url.origin} refuses this client`);
   }
   response.statusCode = answered.status;
-  for (const [name, value] of answered.headers) if (!NOT_RETURNED.has(name)) response.setHeader(name, value);
+  for (const [name, value] of answered.headers) {
+    if (!NOT_RETURNED.has(name) && !name.startsWith(NOT_RETURNED_PREFIX)) response.setHeader(name, value);
+  }
+  for (const [name, value] of Object.entries(NO_PAGE)) response.setHeader(name, value);
   response.flushHeaders();
   if (answered.body === null) return void response.end();
   await pipeline(Readable.fromWeb(answered.body as NodeReadableStream), response).catch((error: unknown) => {
@@ -183,9 +199,11 @@ async function answer(
   });
 }
 
-function isOwnName(host: string | undefined, port: number): boolean {
-  const name = host?.toLowerCase();
-  return ['127.0.0.1', 'localhost', '[::1]'].some((own) => name === `${own}:${port}` || (port === 80 && name === own));
+function isOwnName(given: string | undefined, host: string, port: number): boolean {
+  const name = given?.toLowerCase();
+  return [host, '127.0.0.1', 'localhost', '[::1]'].some(
+    (own) => name === `${own}:${port}` || (port === 80 && name === own),
+  );
 }
 
 function addressOf({ socket }: IncomingMessage): string {
@@ -209,7 +227,8 @@ function forwardedOf({ rawHeaders, headers }: IncomingMessage): Headers {
   const forwarded = new Headers();
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] as string).toLowerCase();
-    const skip = NOT_FORWARDED.has(name) || named.has(name) || name.startsWith('sec-');
+    const skip =
+      NOT_FORWARDED.has(name) || named.has(name) || NOT_FORWARDED_PREFIXES.some((prefix) => name.startsWith(prefix));
     if (!skip) forwarded.append(name, rawHeaders[i + 1] as string);
   }
   return forwarded;

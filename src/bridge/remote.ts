@@ -10,7 +10,7 @@ import { isInitialize, MAX_TRIES, openExchanges, type Session } from './exchange
 import { backOff, discard, failureOf, mediaTypeOf, pause, readBody } from './http.ts';
 import { asLine } from './lines.ts';
 import { type Envelope, type Message, type MessageId, readEnvelope, requestsOf, rpcErrorOf } from './message.ts';
-import { openMirror, versionIn } from './mirrored.ts';
+import { asVersion, openMirror, versionIn } from './mirrored.ts';
 import { errorOf, isSessionLost, type Refusal, readRefusal } from './refusal.ts';
 import { readEvents, type ServerEvent } from './sse.ts';
 
@@ -78,9 +78,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
   }
 
   function learn(method: string, result: unknown, bytes: Uint8Array): void {
-    if (method === 'initialize' && isJsonObject(result) && typeof result.protocolVersion === 'string') {
-      session.version = result.protocolVersion;
-    }
+    if (method === 'initialize' && isJsonObject(result)) session.version = asVersion(result.protocolVersion);
     if (method === 'tools/list' && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('x-mcp-header')) {
       mirror.learn(result);
     }
@@ -111,8 +109,8 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
 
   // ---- to the server
 
-  async function post(envelope: Envelope, signal: AbortSignal): Promise<void> {
-    for (let renewed = false; ; renewed = true) {
+  async function post(envelope: Envelope, signal: AbortSignal, mayRenew: boolean): Promise<void> {
+    for (let renewed = !mayRenew; ; renewed = true) {
       const { response, used } = await exchange('POST', envelope, signal);
       if (response.ok) {
         if (isInitialize(envelope)) session.id = response.headers.get('mcp-session-id') ?? undefined;
@@ -177,12 +175,16 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     const message = { ...json, id } as JsonObject;
     const request = { kind: 'request' as const, id, method: String(json.method), json: message };
     const answered = new Promise<JsonObject>((resolve) => answers.expect(request, { resolve, modern: false }));
-    const exchange = begin();
-    const late = setTimeout(() => exchange.abort(), OWN_PATIENCE);
-    await run({ bytes: Buffer.from(JSON.stringify(message)), messages: [request] }, exchange);
-    clearTimeout(late);
+    await runOwn({ bytes: Buffer.from(JSON.stringify(message)), messages: [request] });
     answers.take(id);
     return Promise.race([answered, Promise.resolve(undefined)]);
+  }
+
+  async function runOwn(envelope: Envelope, mayRenew = true): Promise<void> {
+    const exchange = begin();
+    const late = setTimeout(() => exchange.abort(), OWN_PATIENCE);
+    await run(envelope, exchange, mayRenew);
+    clearTimeout(late);
   }
 
   /** A server that has forgotten the session (it was restarted, as a rule) gets the host's own handshake once more. */
@@ -206,7 +208,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     log(`${url.origin} had forgotten the session; a new one was begun`);
     if (session.version !== before) log(`the server now speaks protocol version ${session.version}`);
     if (initialized === undefined) return;
-    await run(initialized, begin());
+    await runOwn(initialized, false); // who forgets this session, too, must not have us wait for ourselves
     listen();
   }
 
@@ -275,10 +277,10 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
   }
 
   /** Sends, and sees to it that each request is answered. */
-  async function run(envelope: Envelope, exchange: AbortController): Promise<void> {
+  async function run(envelope: Envelope, exchange: AbortController, mayRenew = true): Promise<void> {
     const { signal } = exchange;
     try {
-      await post(envelope, signal);
+      await post(envelope, signal, mayRenew);
     } catch (error) {
       const failure = rpcErrorOf(signal.aborted ? error : failureOf(error, url.origin).error);
       const requests = requestsOf(envelope);

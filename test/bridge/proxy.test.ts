@@ -123,6 +123,13 @@ describe('who gets in', () => {
     if (status !== 200) expect(answer.text + JSON.stringify(answer.headers)).not.toContain(SECRET);
   });
 
+  test('under the address that it was told to listen on, whichever of this machine’s that is', async () => {
+    const { proxy, reached } = await scene({ host: '127.0.0.2' });
+    expect((await ask(proxy)).status).toBe(200);
+    expect((await ask(proxy, { headers: { host: '127.0.0.3' } })).status).toBe(421);
+    expect(reached).toHaveLength(1);
+  });
+
   test('a preflight of a page that was let in', async () => {
     const { proxy, reached } = await scene();
     const headers = {
@@ -167,6 +174,10 @@ describe('what passes', () => {
       cookie: 'a=b',
       forwarded: 'for=1.2.3.4',
       'x-forwarded-for': '1.2.3.4',
+      'x-forwarded-prefix': '/admin',
+      'x-real-ip': '1.2.3.4',
+      via: '1.1 x',
+      referer: `http://127.0.0.1/${SECRET}`,
       connection: 'keep-alive, x-hop',
       'x-hop': 'x',
       te: 'trailers',
@@ -184,6 +195,9 @@ describe('what passes', () => {
       'oauth-client-attestation-pop',
       'cookie',
       'forwarded',
+      'x-forwarded-prefix',
+      'x-real-ip',
+      'via',
     ];
     for (const name of [...kept, 'x-forwarded-for', 'x-hop', 'te', 'proxy-authorization', 'origin', 'referer']) {
       expect(got, name).not.toHaveProperty(name);
@@ -205,6 +219,32 @@ describe('what passes', () => {
     for (const name of ['dpop-nonce', 'oauth-client-attestation-challenge', 'set-cookie', 'www-authenticate']) {
       expect(headers, name).not.toHaveProperty(name);
     }
+  });
+
+  test('which pages may read, and what a page may do, is not the server’s to say', async () => {
+    const { proxy } = await scene({}, '{"ok":true}', {
+      'access-control-allow-origin': 'https://evil.example',
+      'access-control-allow-credentials': 'true',
+      'clear-site-data': '"*"',
+      refresh: '0;url=https://evil.example',
+      vary: '*',
+      'content-security-policy': 'default-src *',
+      'referrer-policy': 'unsafe-url',
+    });
+    const page = await ask(proxy, { headers: { origin: PAGE } });
+    expect(page.headers).toMatchObject({ 'access-control-allow-origin': PAGE, vary: 'Origin' });
+    const { headers } = await ask(proxy);
+    for (const answer of [page.headers, headers]) {
+      for (const name of ['access-control-allow-credentials', 'clear-site-data', 'refresh']) {
+        expect(answer, name).not.toHaveProperty(name);
+      }
+      expect(answer).toMatchObject({
+        'content-security-policy': "sandbox; default-src 'none'",
+        'referrer-policy': 'no-referrer',
+        'x-content-type-options': 'nosniff',
+      });
+    }
+    expect(headers).not.toHaveProperty('access-control-allow-origin');
   });
 
   test('a refusal of this client is the proxy’s own trouble: no host shall sign in here', async () => {

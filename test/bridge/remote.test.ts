@@ -399,6 +399,47 @@ describe('what servers should not do', () => {
     expect(seen.length).toBeLessThan(10);
   });
 
+  test('a server that forgets a new session before the handshake is over: an error, and the next call is not held up', async () => {
+    let sessions = 0;
+    const { got, seen, send } = await scene(({ method, body }, response) => {
+      if (body.includes('"initialize"')) {
+        return json(response, { ...started, id: JSON.parse(body).id }, 200, { 'mcp-session-id': `s-${++sessions}` });
+      }
+      if (sessions === 1 && body.includes('initialized')) return void response.writeHead(202).end();
+      response.writeHead(method === 'GET' ? 405 : 404).end();
+    });
+    await send(initialize);
+    await send(initialized);
+    await Promise.all([send(call), send({ ...call, id: 2 })]);
+    expect(got.slice(1)).toHaveLength(2);
+    expect(got.slice(1).every((message) => 'error' in message)).toBe(true);
+    expect(seen.length).toBeLessThan(15);
+  });
+
+  test.each([
+    ['line ends', '2025-06-18\r\nX-Injected: yes'],
+    ['what is not ASCII', '€'],
+    ['fifty kilobytes', 'x'.repeat(50_000)],
+  ])('a version of %s never becomes a header, and stops nothing', async (_what, protocolVersion) => {
+    const { got, remote, seen, send } = await scene(({ method, body }, response) => {
+      if (body.includes('"initialize"')) {
+        return json(response, { jsonrpc: '2.0', id: 'i', result: { protocolVersion } }, 200, { 'mcp-session-id': 's' });
+      }
+      if (body.includes('tools/call')) return json(response, result);
+      response.writeHead(method === 'GET' ? 405 : 202).end();
+    });
+    await send(initialize);
+    await send(initialized);
+    await send(call);
+    expect(got.at(-1)).toEqual(result);
+    await remote.close();
+    expect(seen.at(-1)?.method).toBe('DELETE');
+    for (const { headers } of seen) {
+      expect(headers).not.toHaveProperty('mcp-protocol-version');
+      expect(headers).not.toHaveProperty('x-injected');
+    }
+  });
+
   test('a message that is none, in the middle of a stream, is left out', async () => {
     const { got, logs, send } = await scene((_, response) => {
       stream(response, 'data: {"jsonrpc":\n\ndata: \ndata: "text"\n\n');
