@@ -15,7 +15,7 @@ import { BoundedMap } from './bounded.ts';
 import type { HeaderBudget } from './budget.ts';
 import type { AgentParts } from './client-auth.ts';
 import type { Events } from './events.ts';
-import { RESOURCE_WELL_KNOWN, readResource, speaksFor } from './metadata.ts';
+import { ISSUER_WELL_KNOWN, RESOURCE_WELL_KNOWN, readIssuer, readResource, speaksFor } from './metadata.ts';
 import { type OutgoingRequest, type Plan, planRequest } from './plan.ts';
 import { present } from './present.ts';
 import type { Warnings } from './warnings.ts';
@@ -195,17 +195,21 @@ function retryCode(response: Response, json: JsonObject | undefined): RetryCode 
   return isRetryCode(code) ? code : undefined;
 }
 
-/** Requests that need nothing of us still teach us: challenges, nonces, and the documents of protected resources. */
+/** Requests that need nothing of us still teach us: challenges, nonces, and the documents of servers. */
 async function overhear({ url, method }: OutgoingRequest, response: Response, parts: AgentParts): Promise<Response> {
-  parts.servers.observe(url, response.headers);
-  const document = method === 'GET' && url.pathname.startsWith(RESOURCE_WELL_KNOWN);
+  const { servers } = parts;
+  servers.observe(url, response.headers);
+  const ofResource = url.pathname.startsWith(RESOURCE_WELL_KNOWN);
+  const document = method === 'GET' && (ofResource || url.pathname.startsWith(ISSUER_WELL_KNOWN));
   if (!document || response.status !== 200 || response.redirected) return response;
-  const peeked = await peekJson(response);
+  const { json, response: passedOn } = await peekJson(response);
   try {
-    const found = peeked.json === undefined ? undefined : readResource(peeked.json);
-    if (found !== undefined && speaksFor(url, found.id)) parts.servers.learn(found);
+    if (json === undefined) return passedOn;
+    const found = ofResource ? readResource(json) : readIssuer(url, json);
+    if (found?.role === 'as') servers.overhear(found);
+    else if (found !== undefined && speaksFor(url, found.id)) servers.learn(found);
   } catch {
     // a malformed document is the reader's problem, not the messenger's
   }
-  return peeked.response;
+  return passedOn;
 }

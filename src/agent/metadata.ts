@@ -36,15 +36,34 @@ export async function fetchIssuer(issuer: string, { fetch, timeout }: MetadataFe
         rule: 'META-6',
       });
     }
-    return {
-      role: 'as',
-      id: issuer,
-      needs: readServerNeeds(json),
-      endpoints: endpointsOf(json, issuer),
-      metadata: json,
-    };
+    return issuerDocument(issuer, json);
   }
   throw new AttestedError('server_unsupported', 'the authorization server publishes no metadata', { rule: 'META-4' });
+}
+
+function issuerDocument(issuer: string, metadata: JsonObject): ServerDocument {
+  return {
+    role: 'as',
+    id: issuer,
+    needs: readServerNeeds(metadata),
+    endpoints: endpointsOf(metadata, issuer),
+    metadata,
+  };
+}
+
+/** Where {@link fetchIssuer} looks first, apart from the issuer's own path. */
+export const ISSUER_WELL_KNOWN = '/.well-known/oauth-authorization-server';
+
+/**
+ * Reads an authorization server's document that somebody else fetched: undefined unless {@link fetchIssuer} would have got
+ * this very one from this very address.
+ *
+ * @throws AttestedError as {@link fetchIssuer} does
+ */
+export function readIssuer(url: URL, json: JsonObject): ServerDocument | undefined {
+  const { issuer } = json;
+  if (typeof issuer !== 'string' || !URL.canParse(issuer)) return undefined;
+  return issuerDocumentUrls(assertSafeUrl(issuer))[0] === url.href ? issuerDocument(issuer, json) : undefined;
 }
 
 /** RFC 8414 §3.1 with the path moved behind the well-known part, then the places of OpenID Connect Discovery. */
@@ -52,7 +71,7 @@ function issuerDocumentUrls({ origin, pathname }: URL): string[] {
   const path = pathname === '/' ? '' : pathname.replace(/\/$/, '');
   return [
     ...new Set([
-      `${origin}/.well-known/oauth-authorization-server${path}`,
+      `${origin}${ISSUER_WELL_KNOWN}${path}`,
       `${origin}${path}/.well-known/openid-configuration`,
       `${origin}/.well-known/openid-configuration${path}`,
     ]),

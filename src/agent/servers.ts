@@ -23,6 +23,11 @@ export interface Servers {
   resource(location: string, asked: URL): Promise<Server>;
   /** Takes in a resource's document that came by from the resource's own origin. */
   learn(document: ServerDocument): void;
+  /**
+   * Takes in an AS's document that came by from where we would fetch it ourselves. It counts only when that AS is asked for,
+   * so that nobody becomes known by being looked at.
+   */
+  overhear(document: ServerDocument): void;
   /** The protected resource that a URL belongs to, if it is known and the URL is no endpoint of an AS. */
   resourceAt(url: URL): Server | undefined;
   /** Takes in the challenge and nonce of any answer (CHA-3, RFC 9449 §8.2), for its server or for whose URL it is. */
@@ -36,6 +41,8 @@ export interface Servers {
 const MAX_SERVERS = 256;
 /** Milliseconds after which a document is fetched again. */
 const DOCUMENT_TTL = 3_600_000;
+/** Milliseconds for which a document that came by saves fetching it. */
+const OVERHEARD_TTL = 60_000;
 /** Milliseconds before a server or endpoint that failed is asked again. */
 const PAUSE = 30_000;
 
@@ -49,6 +56,7 @@ export function openServers(options: {
   const limits: MetadataFetch = { fetch: options.fetch, timeout: options.timeout };
   const issuers = new BoundedMap<string, Server>(MAX_SERVERS);
   const resources = new BoundedMap<string, Server>(MAX_SERVERS);
+  const overheard = new BoundedMap<string, { document: ServerDocument; until: number }>(MAX_SERVERS);
   /** For resources that we know nothing of but their DPoP nonce. */
   const originNonces = new BoundedMap<string, string>(MAX_SERVERS);
   /** Challenges that came from addresses before the documents of their resources did: with a first 401, above all. */
@@ -107,6 +115,9 @@ export function openServers(options: {
     issuer(id) {
       const known = issuers.get(id);
       if (known !== undefined && now() - known.fetchedAt < DOCUMENT_TTL) return Promise.resolve(known);
+      const came = overheard.get(id);
+      overheard.delete(id);
+      if (came !== undefined && now() < came.until) return Promise.resolve(keep(issuers, came.document));
       return once(`issuer ${id}`, async () => {
         try {
           return keep(issuers, await fetchIssuer(id, limits));
@@ -126,6 +137,9 @@ export function openServers(options: {
     },
     learn(document) {
       keep(resources, document);
+    },
+    overhear(document) {
+      overheard.set(document.id, { document, until: now() + OVERHEARD_TTL });
     },
     resourceAt(url) {
       // public documents need no introduction, and an AS may live below a resource's path
