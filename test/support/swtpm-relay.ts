@@ -26,7 +26,10 @@ const anyLength = (): number => 1;
 let count = 0;
 
 /** @param before is waited for with each command in hand and the TPM at rest */
-export async function startRelay(tpm: Swtpm, before?: (command: Buffer) => Promise<void>): Promise<Relay> {
+export async function startRelay(
+  tpm: Pick<Swtpm, 'socket'>,
+  before?: (command: Buffer) => Promise<void>,
+): Promise<Relay> {
   count += 1;
   const path = `${tpm.socket}${count}`;
   const sent: Buffer[] = [];
