@@ -17,7 +17,8 @@ export interface NodeListenerOptions {
 }
 
 /**
- * Adapts a fetch-style handler to `createServer` of node:http or node:https, or to Express where no body was parsed before.
+ * Adapts a fetch-style handler to `createServer` of node:http, node:https or, through its compatibility API, node:http2, or to
+ * Express where no body was parsed before.
  *
  * The headers come from `rawHeaders`, so that a repeated field stays visible (as one joined by a comma) where Node's own
  * `headers` would keep the first and drop the rest. A client that goes away aborts the request's `signal`. What no `Request`
@@ -33,7 +34,10 @@ export function toNodeListener(
 
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const request = requestOf(origin, incoming, outgoing);
-    if (request === undefined) return void outgoing.writeHead(400, { Connection: 'close' }).end();
+    if (request === undefined) {
+      if (incoming.httpVersionMajor < 2) outgoing.setHeader('Connection', 'close');
+      return void outgoing.writeHead(400).end();
+    }
     try {
       await send(await handler(request), outgoing);
     } catch (error) {
@@ -61,7 +65,9 @@ function requestOf(origin: string, incoming: IncomingMessage, outgoing: ServerRe
   try {
     const headers = new Headers();
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-      headers.append(rawHeaders[i] as string, rawHeaders[i + 1] as string);
+      const name = rawHeaders[i] as string;
+      // HTTP/2 has method and target among the fields (RFC 9113 §8.3.1)
+      if (!name.startsWith(':')) headers.append(name, rawHeaders[i + 1] as string);
     }
     const body = method === 'GET' || method === 'HEAD' ? null : bodyOf(incoming, outgoing);
     return new Request(target, { method, headers, body, duplex: 'half', signal: abort.signal });
