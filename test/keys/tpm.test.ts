@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { keyFileName } from '../../src/keys/files/key-name.ts';
 import { authValueFor } from '../../src/keys/tpm/references.ts';
 import { openEsys } from '../../src/native/tpm2-tss/index.ts';
+import { makeCredential } from '../../src/tpm2/make-credential.ts';
+import { parsePublic } from '../../src/tpm2/public.ts';
 import { sealTemplate, srkTemplate } from '../../src/tpm2/templates.ts';
 import { describeKeyProvider, verifiesInNode } from '../contract/key-provider.ts';
 import { type Swtpm, skipTpm, startSwtpm } from '../support/swtpm.ts';
@@ -336,18 +338,26 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         const relay = await startRelay(tpm);
         const place = await makePlace();
         const keyAuth = Buffer.alloc(32, 7);
+        const credential = Buffer.alloc(32, 0x5a);
         const keys = await openKeys('tpm', {
           directory: place.directory,
           tpm: { tcti: relay.tcti, keyAuth, saltedSessions },
         });
         const signer = await keys.createKey({ label: 'a key' });
         expect(verifiesInNode(signer, await signer.sign(data))).toBe(true);
+        await keys.tpm!.certify('a key', data);
         await keys.secrets.set('a secret', data);
+        const { publicArea: ek } = await keys.tpm!.endorsementKey();
+        const { name } = parsePublic(await keys.tpm!.attestationKey());
+        const made = makeCredential({ ek, name, secret: credential });
+        expect(Buffer.from(await keys.tpm!.activate(made.credentialBlob, made.encryptedSecret))).toEqual(credential);
         await keys.close();
         await relay.close();
         // without them both are there to be read, which shows that the test looks at the right thing
-        const authValue = authValueFor(keyAuth, JSON.stringify('a key'));
-        expect(relay.sent().includes(Buffer.from(authValue))).toBe(!saltedSessions);
+        for (const purpose of [JSON.stringify('a key'), 'key of the secrets']) {
+          expect(relay.sent().includes(Buffer.from(authValueFor(keyAuth, purpose)))).toBe(!saltedSessions);
+        }
+        expect(relay.received().includes(credential)).toBe(!saltedSessions);
         const created = relay.sent().indexOf(sealTemplate());
         const sealed = relay.sent().subarray(created - 34, created - 2); // before the size of the public area
         expect(created).toBeGreaterThan(0);

@@ -56,11 +56,8 @@ export const operations: Perform = {
   async unseal(context, _args, [key]) {
     const held = one(key);
     const object = await load(context, held);
-    const encryptWith = held.salted ? { encryptWith: await saltedSession(context, held.parent) } : {};
-    return context.esys.unseal(object, {
-      ...(held.authValue && { auth: { authValue: held.authValue } }),
-      ...encryptWith,
-    });
+    const auth = await valueAuth(context, held);
+    return context.esys.unseal(object, auth && { auth });
   },
 
   async certify(context, [qualifyingData], [key, ak]) {
@@ -95,8 +92,10 @@ export const operations: Perform = {
 
   async activate(context, [{ template, hash, policyOr, credentialBlob, secret }], [ak]) {
     const { esys, slots } = context;
-    const object = await load(context, one(ak));
+    const held = one(ak);
+    const object = await load(context, held);
     await dropSessions(context);
+    const objectAuth = await valueAuth(context, held); // in a salted session also what the credential gives is encrypted
     await slots.evict(ENDORSEMENT_KEY);
     const ek = await slots.hold(
       ENDORSEMENT_KEY,
@@ -106,7 +105,10 @@ export const operations: Perform = {
     try {
       await esys.policySecret(session, 'endorsement');
       if (policyOr !== undefined) await esys.policyOr(session, policyOr);
-      return await esys.activateCredential(object, ek, credentialBlob, secret, { keyAuth: { session } });
+      return await esys.activateCredential(object, ek, credentialBlob, secret, {
+        ...(objectAuth && { objectAuth }),
+        keyAuth: { session },
+      });
     } finally {
       await esys.flush(session).catch(() => undefined);
       await slots.evict(ENDORSEMENT_KEY);
