@@ -6,7 +6,12 @@ import { requirements } from '../conformance/requirements.ts';
 
 const root = join(import.meta.dirname, '../..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)];
+const pages = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
 const { exports, dependencies, devDependencies } = JSON.parse(read('package.json')) as {
   exports: Record<string, unknown>;
   dependencies: Record<string, string>;
