@@ -6,15 +6,18 @@ import { jwtAccessTokens, protect } from 'attested/mcp';
 import { type AttestedClient, createVerifier, remoteJwks } from 'attested/verifier';
 import type { World } from './world.ts';
 
-export function serveMcp({ attester, issuer, resource, port }: World): Server {
+export function serveMcp(world: World): Server {
+  return createServer(toNodeListener(mcpHandler(world), { url: world.resource })).listen(world.port);
+}
+
+export function mcpHandler({ attester, issuer, resource }: World): (request: Request) => Promise<Response> {
   const trust = remoteJwks(`${attester}/jwks`, { clients: ['weather-agent'] });
   const verifier = createVerifier({ role: 'rs', audience: resource, trust });
   const verifyAccessToken = jwtAccessTokens({ issuer, audience: resource, jwksUri: `${issuer}/jwks` });
-  const handler = protect(createMcpHandler(tools), { verifier, authorizationServers: [issuer], verifyAccessToken });
-  return createServer(toNodeListener(handler, { url: resource })).listen(port);
+  return protect(createMcpHandler(tools), { verifier, authorizationServers: [issuer], verifyAccessToken });
 }
 
-function tools(): McpServer {
+export function tools(): McpServer {
   const server = new McpServer({ name: 'weather', version: '1.0.0' });
   server.registerTool('whoami', { description: 'Names its caller' }, async (ctx) => {
     const caller = ctx.http?.authInfo?.extra?.attestation as AttestedClient | undefined;
