@@ -46,10 +46,15 @@ export function succeeds(command, args, options = {}) {
 /** Runs a script with the pinned Node as if it were this process: same streams, signals passed on. Gives its exit code. */
 export function runNode(args, options = {}) {
   const child = spawn(node, args, { cwd: root, env, stdio: 'inherit', ...options });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  const passOn = (signal) => child.kill(signal);
+  const signals = ['SIGINT', 'SIGTERM'];
+  for (const signal of signals) process.on(signal, passOn);
   return new Promise((done) => {
     child.on('error', () => done(127));
-    child.on('exit', (code, signal) => done(code ?? (signal === 'SIGINT' ? 130 : 1)));
+    child.on('exit', (code, signal) => {
+      for (const each of signals) process.off(each, passOn);
+      done(code ?? (signal === 'SIGINT' ? 130 : 1));
+    });
   });
 }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createAttester } from 'attested/attester';
 import { toNodeListener } from 'attested/integrations/node';
 import { attestationMiddleware, attestClientAuth, clientInstanceClaim } from 'attested/integrations/oidc-provider';
-import { generateSigner } from 'attested/keys';
+import { generateSigner, openKeys } from 'attested/keys';
 import { remoteJwks } from 'attested/verifier';
 import { exportJWK, generateKeyPair } from 'jose';
 import Provider, { type Configuration } from 'oidc-provider';
@@ -31,9 +31,8 @@ export interface World {
 
 /** @param clientId the one client that there is */
 export async function startWorld(clientId: string): Promise<World> {
-  // so that an example leaves nothing behind: `openKeys('auto')` keeps its keys here
   const home = mkdtempSync(join(tmpdir(), 'attested-example-'));
-  process.env.ATTESTED_HOME = home;
+  await keepKeysIn(home);
   const [attesterAt, asAt, free] = await Promise.all([place(), place(), place()]);
   free.close();
   const attester = createAttester({
@@ -56,6 +55,17 @@ export async function startWorld(clientId: string): Promise<World> {
       rmSync(home, { recursive: true });
     },
   };
+}
+
+/**
+ * So that an example leaves nothing behind. `openKeys('auto')` would take the TPM or the keychain of whoever runs it; a directory
+ * whose first key is in a file keeps to files.
+ */
+async function keepKeysIn(directory: string): Promise<void> {
+  process.env.ATTESTED_HOME = directory;
+  const keys = await openKeys('software', { directory });
+  await keys.createKey({ label: 'first' });
+  await keys.close();
 }
 
 /** A free port of this machine, and whoever shall answer there. */
