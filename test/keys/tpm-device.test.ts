@@ -137,6 +137,7 @@ describe.skipIf(skipTpm)('what a TPM proves', () => {
     // what findEndorsementKey would choose on a TPM with fewer certificates
     const deviceWith = async <T>(
       kind: keyof typeof ekCertificateIndexes | undefined,
+      salted: boolean,
       use: (device: ReturnType<typeof createDevice>) => Promise<T>,
     ) => {
       const shared = shareTpm({
@@ -158,7 +159,7 @@ describe.skipIf(skipTpm)('what a TPM proves', () => {
           createDevice({
             command,
             directory: join(place.directory, 'tpm-keys'),
-            use: { keyAuth: undefined, salted: false },
+            use: { keyAuth: undefined, salted },
             assertOpen: () => undefined,
             keyOf: async () => undefined,
           }),
@@ -168,8 +169,10 @@ describe.skipIf(skipTpm)('what a TPM proves', () => {
       }
     };
 
-    test.each(['RSA-2048', 'P-256', 'P-384', undefined] as const)('%s: found and activated', (kind) =>
-      deviceWith(kind, async (device) => {
+    const kinds = ['RSA-2048', 'P-256', 'P-384', undefined] as const;
+    const rows = kinds.flatMap((kind) => [false, true].map((salted) => [kind, salted] as const));
+    test.each(rows)('%s: found and activated; in a salted session: %s', (kind, salted) =>
+      deviceWith(kind, salted, async (device) => {
         const { publicArea, certificate } = await device.endorsementKey();
         expect(certificate === undefined).toBe(kind === undefined);
         const ek = parsePublic(publicArea);
