@@ -77,10 +77,12 @@ export function attestationVerifier(
 
   async function findSigner(parsed: ParsedAttestation, now: number): Promise<TrustedKey> {
     let failure: AttestedError | undefined;
+    const { iss } = parsed.payload;
+    const about = { clientId: parsed.clientId, issuer: typeof iss === 'string' ? iss : undefined };
     for (const source of trust) {
       let candidates: TrustedKey[];
       try {
-        candidates = await source.find(parsed.header, now);
+        candidates = await source.find(parsed.header, now, about);
       } catch (error) {
         // a source that cannot be reached, or finds fault with the header, must not keep out what another one vouches for
         if (!(error instanceof AttestedError)) throw error;

@@ -24,6 +24,7 @@ export { memoryReplay, type ReplayEntry, type ReplayStore } from './replay.ts';
 export { type RedisClient, type RedisReplayOptions, redisReplay } from './replay-redis.ts';
 export { type Owner, type SealedTokens, sealedTokens } from './sealed-tokens.ts';
 export type { StatusOptions } from './status.ts';
+export { type CimdOptions, type ConfiguredAttester, cimd } from './trust/cimd.ts';
 export { type JkuOptions, jku } from './trust/jku.ts';
 export { type JwksOptions, jwks } from './trust/jwks.ts';
 export { type MacKey, mac } from './trust/mac.ts';

@@ -46,7 +46,7 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
   const lists = new Map<string, StatusList>();
   const pending = new Map<string, Promise<StatusList>>();
 
-  async function fetchList(uri: string, attester: string, now: number): Promise<StatusList> {
+  async function fetchList(uri: string, trusted: TrustedKey, now: number): Promise<StatusList> {
     const { status, text, headers } = await fetchText(
       uri,
       { headers: { accept: 'application/statuslist+jwt' } },
@@ -57,7 +57,7 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
     if (status !== 200 || !headers.get('content-type')?.startsWith('application/statuslist+jwt')) throw unavailable();
     const token = parseStatusListToken(text);
     if (token.uri !== uri) throw refused('is for another URI');
-    if (!(await isSignedBy(attester, token, now))) throw refused('is not signed by the attester');
+    if (!(await isSignedBy(trusted, token, now))) throw refused('is not signed by the attester');
     const seconds = now / 1000;
     if ((token.exp !== undefined && token.exp <= seconds) || token.iat > seconds + 60) throw refused('is stale');
     let bytes: Buffer;
@@ -72,10 +72,14 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
   }
 
   async function isSignedBy(
-    attester: string,
+    { attester, statusKey }: TrustedKey,
     token: ReturnType<typeof parseStatusListToken>,
     now: number,
   ): Promise<boolean> {
+    if (statusKey !== undefined) {
+      const key = await statusKey(token.header, now);
+      return key !== undefined && verifySignature(token.header.alg, key, token.signingInput, token.signature);
+    }
     for (const source of trust) {
       for (const candidate of await candidatesOf(source, token.header, now)) {
         const same = candidate.attester === attester;
@@ -96,14 +100,14 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
   }
 
   /** The current list: from memory while it is fresh, else fetched, once however many ask. */
-  function listAt(uri: string, attester: string, now: number): StatusList | Promise<StatusList> {
+  function listAt(uri: string, trusted: TrustedKey, now: number): StatusList | Promise<StatusList> {
     // lists of two attesters never mix, even under one URI
-    const id = `${attester}\0${uri}`;
+    const id = `${trusted.attester}\0${uri}`;
     const known = lists.get(id);
     if (known !== undefined && now < known.refreshAt && now >= known.fetchedAt) return known;
     let fetching = pending.get(id);
     if (fetching === undefined) {
-      fetching = fetchList(uri, attester, now)
+      fetching = fetchList(uri, trusted, now)
         .then((list) => {
           if (lists.size >= MAX_LISTS) lists.delete(lists.keys().next().value as string);
           lists.set(id, list);
@@ -143,7 +147,7 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
     check({ uri, idx }, trusted, now) {
       const origin = URL.canParse(uri) ? new URL(uri).origin : undefined;
       if (origin === undefined || !trusted.statusOrigins.includes(origin)) return 'unchecked';
-      const list = listAt(uri, trusted.attester, now);
+      const list = listAt(uri, trusted, now);
       return list instanceof Promise ? list.then((fetched) => judge(fetched, idx)) : judge(list, idx);
     },
   };

@@ -285,7 +285,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
 
     metadata({ challengeEndpoint } = {}) {
       const algorithms = [...policy.algorithms];
-      return serverMetadata({
+      const endorsements = role === 'as' && trust.some((source) => source.endorsements === true);
+      const metadata = serverMetadata({
         role,
         popMethods: policy.popMethods.filter((method) => method !== 'dpop_combined' || offersCombined),
         attestationAlgorithms: algorithms,
@@ -293,6 +294,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
         challengeEndpoint: policy.challenge === 'off' ? undefined : challengeEndpoint,
         popMethodsMetadata: revision.popMethodsMetadata,
       });
+      return endorsements ? { ...metadata, client_attester_endorsement_supported: true } : metadata;
     },
 
     freshHeaders,

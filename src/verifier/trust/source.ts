@@ -18,20 +18,34 @@ export interface TrustedKey {
   validUntil: number;
   /** Origins from which a status list of this attester may be fetched. */
   statusOrigins: readonly string[];
+  /**
+   * The key that a status list of this attester with such a header is signed with. Absent: the sources are asked, which for
+   * one that finds keys by client cannot be.
+   */
+  statusKey?: (header: JoseHeader, now: number) => Promise<KeyObject | undefined>;
 }
 
 export interface TrustSource {
   /** Algorithms of MAC keys, where the source has any: they are accepted only because an operator configured them. */
   readonly macAlgorithms?: readonly MacAlgorithm[];
+  /** Whether the source asks clients' documents whom they endorse; the server's metadata then says so. */
+  readonly endorsements?: true;
   /**
    * The keys that a token with this header may have been signed with, all fitting its algorithm; empty when this source
    * knows none. A header selects among configured keys and never introduces one.
    *
    * @param now milliseconds since the epoch
+   * @param about what the token claims of itself, not verified yet
    * @throws AttestedError `temporarily_unavailable` when the source cannot tell at the moment, `invalid_client_attestation`
    *   when the header itself is refused
    */
-  find(header: JoseHeader, now: number): TrustedKey[] | Promise<TrustedKey[]>;
+  find(header: JoseHeader, now: number, about?: TokenClaims): TrustedKey[] | Promise<TrustedKey[]>;
+}
+
+/** Claims by which a source may choose where to look. Nothing of them is proved before the signature is. */
+export interface TokenClaims {
+  clientId: string;
+  issuer: string | undefined;
 }
 
 export interface TrustOptions {
