@@ -1,4 +1,5 @@
 /** The table of commands. */
+import { clientMetadataCommand } from './client-metadata/command.ts';
 import type { Command } from './command.ts';
 import { connect } from './connect/command.ts';
 import { demo } from './demo/command.ts';
@@ -9,4 +10,14 @@ import { privacy } from './privacy/command.ts';
 import { proxy } from './proxy/command.ts';
 import { verify } from './verify.ts';
 
-export const commands: readonly Command[] = [connect, demo, doctor, inspectCommand, keygen, privacy, proxy, verify];
+export const commands: readonly Command[] = [
+  clientMetadataCommand,
+  connect,
+  demo,
+  doctor,
+  inspectCommand,
+  keygen,
+  privacy,
+  proxy,
+  verify,
+];

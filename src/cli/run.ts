@@ -48,7 +48,8 @@ function commandNamed(name: string): Command {
 }
 
 function overview(): string {
-  const rows = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`);
+  const width = 2 + Math.max(...commands.map(({ name }) => name.length));
+  const rows = commands.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`);
   return `${[
     'Client attestation for autonomous agents.',
     '',
