@@ -1,4 +1,5 @@
 /** Response codes of the TPM and of tpm2-tss, sorted by what is to be done about them (TPM 2.0 Part 2 §6.6). */
+import { NO_RESPONSE } from '../../native/tpm2-tss/error.ts';
 import { OTHER_TPM } from './protocol.ts';
 
 const LAYERS_THAT_SPEAK_FOR_THE_TPM = [0, 11, 12]; // the TPM itself, and resource managers
@@ -53,9 +54,18 @@ const remedies = new Map<number, Remedy>([
   [TPM_RC.HANDLE, 'reload'],
 ]);
 
-/** TSS2_BASE_RC values in the layers of tpm2-tss. */
-const [BAD_SEQUENCE, IO_ERROR, NO_CONNECTION] = [0x7, 0xa, 0x9];
+/** After whatever failed in the layer of the transport, the context over it is of no use any more. */
+const TCTI_LAYER = 0x0a;
+/** TSS2_BASE_RC values that say the same in the layers above. */
+const CONNECTION: ReadonlySet<number> = new Set([
+  0x7, // BAD_SEQUENCE
+  0x8, // NO_CONNECTION
+  0x9, // TRY_AGAIN, which a call that waits never gives while all is well
+  0xa, // IO_ERROR
+]);
 const FORMAT_ONE = 0x80;
+/** In a code of format one: about a parameter (0x040), or else about the session (0x800) or handle of this number. */
+const [ABOUT, ABOUT_A_HANDLE] = [0x840, 0x000];
 const [REFERENCE_FIRST, REFERENCE_LAST] = [0x910, 0x91e];
 
 /** The TPM's code as {@link TPM_RC} has it; undefined where it was not the TPM that spoke. */
@@ -69,10 +79,11 @@ export function remedyFor(code: number): Remedy | undefined {
   if (code === OTHER_TPM) return 'reload'; // what we remember of the TPM may be of the one that stood here before
   const spoken = tpmCode(code);
   if (spoken === undefined) {
-    const base = code & 0xffff;
-    const connection = base === BAD_SEQUENCE || base === IO_ERROR || base === NO_CONNECTION;
-    return code > 0 && code !== 0xffffffff && connection ? 'reopen' : undefined;
+    if (code < 0 || code === NO_RESPONSE) return undefined;
+    return code >>> 16 === TCTI_LAYER || CONNECTION.has(code & 0xffff) ? 'reopen' : undefined;
   }
+  // a resource manager whose TPM restarted gives no handle in the place of what it had saved
+  if (spoken === TPM_RC.VALUE && (code & ABOUT) === ABOUT_A_HANDLE) return 'reload';
   if (spoken >= REFERENCE_FIRST && spoken <= REFERENCE_LAST) return 'reload';
   return remedies.get(spoken);
 }
