@@ -1,7 +1,7 @@
 /** `attested/attester`: the Client Attester. */
 
 export type { DeviceStatement } from '../evidence/protocol.ts';
-export type { TpmClock } from '../evidence/tpm/clock.ts';
+export type { ClockAfterReset, TpmClock } from '../evidence/tpm/clock.ts';
 export type { PcrPins, ProvedLog, TpmTrustOptions } from '../evidence/tpm/trust.ts';
 export { readCertificateFiles } from '../platform/certificate-files.ts';
 export {

@@ -56,7 +56,8 @@ function refusalOfDevice({ device, now }: IssueRequest, pinned: PinnedDevice | u
   if (device.ek !== pinned.ek || device.ak !== pinned.ak || device.signer !== pinned.signer) return 'other-device';
   // of two requests that were under way together, either may arrive first
   const together = now - pinned.seenAt <= device.maxUnderway;
-  return wentBack(device.clock, pinned.clock, together ? device.maxUnderway * 1000 : 0) ? 'rolled-back' : undefined;
+  const slack = together ? device.maxUnderway * 1000 : 0;
+  return wentBack(device.clock, pinned.clock, slack, device.clockAfterReset) ? 'rolled-back' : undefined;
 }
 
 /** What is pinned once the request has been issued to; undefined where there is no device. */

@@ -138,7 +138,7 @@ async function issue(
 const ROUNDS = 3;
 
 async function record(
-  { store, statusLists, challenges }: AttesterParts,
+  { store, statusLists, challenges, tpm }: AttesterParts,
   request: AttestationRequest,
   policy: GrantedPolicy,
   { enrolmentThumbprint, instanceThumbprint, device }: CheckedEvidence,
@@ -160,7 +160,11 @@ async function record(
       maxAttestations: policy.maxAttestations,
       indexes: statusLists?.candidates() ?? [],
       // the statements may be from a first step, so two challenges old
-      device: device && { ...device, maxUnderway: 2 * challenges.ttl },
+      device: device && {
+        ...device,
+        maxUnderway: 2 * challenges.ttl,
+        ...(tpm && { clockAfterReset: tpm.clockAfterReset }),
+      },
     });
     if (outcome.issued) return outcome;
     why = outcome.why;
@@ -185,7 +189,7 @@ const REFUSALS: Readonly<Record<IssueRefusal, readonly [code: ErrorCode, message
   ],
   'rolled-back': [
     'access_denied',
-    'the clock or reset count of the TPM went back: enrol anew, with a new enrolment key',
+    'the clock or reset count of the TPM went back: enrol anew, with a new enrolment key; for virtual TPMs see clockAfterReset',
     'TPM attestation 9',
   ],
   'index-taken': ['temporarily_unavailable', 'the status list is full'],

@@ -6,6 +6,7 @@
  */
 import type { JsonObject } from '../core/json.ts';
 import type { DeviceStatement } from '../evidence/protocol.ts';
+import type { ClockAfterReset } from '../evidence/tpm/clock.ts';
 
 export interface Instance {
   instanceId: string;
@@ -46,10 +47,11 @@ export interface IssueRequest {
   /** Random places in the status list, to be tried in this order; empty where the attester keeps no list. */
   indexes: readonly number[];
   /**
-   * What was proved of the device, and the seconds for which such a request may have been under way. The first is pinned;
-   * from then on no request without it, or of another device, or from before, is issued to.
+   * What was proved of the device, the seconds for which such a request may have been under way, and what a reset may do to
+   * its clock (default `bounded`). The first is pinned; from then on no request without it, or of another device, or from
+   * before, is issued to.
    */
-  device?: (DeviceStatement & { maxUnderway: number }) | undefined;
+  device?: (DeviceStatement & { maxUnderway: number; clockAfterReset?: ClockAfterReset }) | undefined;
 }
 
 export type IssueOutcome =

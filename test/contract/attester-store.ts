@@ -326,6 +326,20 @@ export function attesterStoreContract(name: string, { open }: StoreUnderTest): v
         expect(await store.device('enrolment-1')).toEqual(pinned({}, cut(2 ** 22).clock));
       });
 
+      test("a TPM that loses its whole clock with the power: refused, unless clockAfterReset is 'any'", async () => {
+        const clock = 2 ** 33;
+        await store.issue(request({ device: device({}, { clock }) }));
+        const any = { clockAfterReset: 'any' };
+        const reset = (changes: object, reading: object) =>
+          outcomeOf(request({ ...later, device: device(changes, { clock: 100_000, ...reading }) }));
+        expect(await reset({}, { resetCount: 8 })).toBe('rolled-back');
+        expect(await reset(any, { resetCount: 7 })).toBe('rolled-back'); // nothing was reset
+        expect(await reset(any, { resetCount: 6 })).toBe('rolled-back');
+        expect(await reset(any, { resetCount: 8, restartCount: 0 })).toBe('issued');
+        expect(await store.device('enrolment-1')).toMatchObject({ clock: { clock: 100_000, resetCount: 8 } });
+        expect(await reset(any, { resetCount: 8, clock: 39_999 })).toBe('rolled-back');
+      });
+
       test('counters that pass their largest value go forward', async () => {
         await store.issue(request({ device: device({}, { resetCount: 2 ** 32 - 1 }) }));
         expect(await outcomeOf(request({ ...later, device: device({}, { resetCount: 0 }) }))).toBe('issued');

@@ -100,6 +100,16 @@ describe('an instance keeps its device', () => {
     expect((await attestTpm(attester, tpm, { seconds })).status).toBe(200);
   });
 
+  test("a virtual TPM that forgets its clock when it loses power goes on where clockAfterReset is 'any'", async () => {
+    const { attester, clock, tpm } = await enrolled({ tpm: { clockAfterReset: 'any' } });
+    clock.seconds += 121;
+    const seconds = clock.seconds;
+    const snapshot = copyOf(tpm);
+    Object.assign(tpm.clock, { resetCount: 6, restartCount: 0, clock: 300n, safe: true });
+    expect((await attestTpm(attester, tpm, { seconds })).status).toBe(200);
+    expect((await attestTpm(attester, snapshot, { seconds })).status).toBe(403);
+  });
+
   test('never downgraded: an instance with a device is refused with software evidence', async () => {
     const { attester, events, tpm, record } = await enrolled();
     const token = await attester.createEnrolmentToken({ clientId: CLIENT });

@@ -108,6 +108,7 @@ describe('whom the attester believes', () => {
     ['a PCR that does not exist', { roots: [maker.der], quote: { pcrs: { sha256: [24] } } }],
     ['a misspelt check', { roots: [maker.der], quote: { pcrs: { sha256: [0] }, chek: () => false } }],
     ['an event log without end', { roots: [maker.der], maxEventLog: 2 ** 30 }],
+    ['a clock that is neither bounded nor any', { roots: [maker.der], clockAfterReset: 'all' }],
   ])('an operator is told at once of %s', (_what, tpm) => {
     expect(() => setUp({ tpm, policy })).toThrow(expect.objectContaining({ code: 'invalid_argument' }));
   });

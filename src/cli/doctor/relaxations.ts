@@ -60,6 +60,11 @@ export const relaxations: readonly Relaxation[] = [
     meaning: 'TPMs that no maker vouches for are believed, by the hash of their endorsement key',
   },
   {
+    where: 'createAttester tpm',
+    option: "clockAfterReset: 'any'",
+    meaning: "a TPM's state that was put back and reset often enough passes",
+  },
+  {
     where: "a client's enrolment policy",
     option: "allow: 'any'",
     meaning: 'every device with the evidence may enrol, without a token',

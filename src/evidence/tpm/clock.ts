@@ -18,15 +18,26 @@ export interface TpmClock {
 export const CLOCK_MAY_LOSE: number = 2 ** 22;
 
 /**
+ * What a reset may do to the clock. `bounded`: what the specification says. `any`: it may go back however far, since
+ * libtpms (swtpm, QEMU) writes it down at an orderly shutdown only, and calls it safe seconds after a loss of power.
+ */
+export type ClockAfterReset = 'bounded' | 'any';
+
+/**
  * Is `now` from before `before`, by the same signer? Then the TPM's state was put back, as a snapshot of a virtual one is.
  *
  * @param slack milliseconds by which the clock may be behind while nothing was reset: requests overtake each other
  */
-export function wentBack(now: TpmClock, before: Omit<TpmClock, 'safe'>, slack: number): boolean {
+export function wentBack(
+  now: TpmClock,
+  before: Omit<TpmClock, 'safe'>,
+  slack: number,
+  afterReset: ClockAfterReset = 'bounded',
+): boolean {
   const lost = before.clock - now.clock;
   const resets = forward(before.resetCount, now.resetCount);
   // a reset follows a loss of power, which may cost a part of the clock; nothing else may
-  if (resets !== 0) return resets < 0 || lost > (now.safe ? 0 : CLOCK_MAY_LOSE);
+  if (resets !== 0) return resets < 0 || (afterReset === 'bounded' && lost > (now.safe ? 0 : CLOCK_MAY_LOSE));
   return forward(before.restartCount, now.restartCount) < 0 || lost > slack;
 }
 

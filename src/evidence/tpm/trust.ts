@@ -3,6 +3,7 @@ import { AttestedError } from '../../errors.ts';
 import { readCertificate } from '../../platform/certificates.ts';
 import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
 import type { EventLogMatch } from '../../tpm2/event-log-replay.ts';
+import type { ClockAfterReset } from './clock.ts';
 
 export interface TpmTrustOptions {
   /**
@@ -41,6 +42,12 @@ export interface TpmTrustOptions {
   };
   /** Largest event log in bytes, to 1 MiB. Default 256 KiB. */
   maxEventLog?: number;
+  /**
+   * How far a reset may put a TPM's clock back. `bounded` (default): as TPM 2.0 has it, by a loss of power and at most 70
+   * minutes. `any`: for virtual TPMs on libtpms (swtpm, QEMU), which lose what they have counted since they were started. A
+   * state that was put back is then found by its reset count alone.
+   */
+  clockAfterReset?: ClockAfterReset;
 }
 
 /** By bank: which PCRs the log explains, which it does not, and the events of the former. */
@@ -61,6 +68,7 @@ export interface TpmTrust {
   authPolicies: ReadonlySet<string>;
   quote: DemandedQuote | undefined;
   maxEventLog: number;
+  clockAfterReset: ClockAfterReset;
 }
 
 export interface DemandedQuote {
@@ -78,6 +86,7 @@ const MEMBERS: readonly string[] = [
   'authPolicies',
   'quote',
   'maxEventLog',
+  'clockAfterReset',
 ] satisfies (keyof TpmTrustOptions)[];
 
 /** With those that a TPM brings, as many as `verifyEkCertificate` looks at. */
@@ -91,11 +100,12 @@ export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
     throw invalid(`it has the members ${MEMBERS.join(', ')}, and no others`);
   }
   const { roots = [], intermediates = [], allowEk = [], inventory, authPolicies = [], quote } = options;
-  const { maxEventLog = 256 * 1024 } = options;
+  const { maxEventLog = 256 * 1024, clockAfterReset = 'bounded' } = options;
   if (roots.length + allowEk.length === 0) throw invalid('it needs roots, or allowEk: no TPM is believed by default');
   if (!Number.isSafeInteger(maxEventLog) || maxEventLog < 1 || maxEventLog > 1024 * 1024) {
     throw invalid('maxEventLog is 1 to 1048576 bytes');
   }
+  if (clockAfterReset !== 'bounded' && clockAfterReset !== 'any') throw invalid('clockAfterReset is bounded or any');
   const between = intermediates.flatMap(certificates);
   if (between.length > MOST_INTERMEDIATES) throw invalid(`at most ${MOST_INTERMEDIATES} intermediates`);
   return {
@@ -106,6 +116,7 @@ export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
     authPolicies: new Set(['', ...authPolicies.map(policyDigest)]),
     quote: quote && readQuote(quote),
     maxEventLog,
+    clockAfterReset,
   };
 }
 
