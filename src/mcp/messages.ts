@@ -6,18 +6,18 @@ import type { GateRequest } from './server.ts';
 /** Bytes: as much as the SDKs' servers take by default. */
 const MAX_BODY = 4 * 1024 * 1024;
 const MAX_DEPTH = 256;
-/** No MCP server reads messages from the bodies of these. */
+/** No MCP server reads messages from the bodies of these, unless something behind the gate makes a POST of them. */
 const WITHOUT_MESSAGES: readonly string[] = ['GET', 'HEAD', 'DELETE', 'OPTIONS'];
 
 /**
  * Reads a bounded copy of the body and leaves the request's own for the server. What two readers could understand in two ways
  * is refused: repeated members, bytes that are no UTF-8 (whatever the charset says), anything that is not JSON.
  *
- * @returns undefined for methods without messages
+ * @returns undefined for methods without messages, apart from what a parser found there all the same
  * @throws AttestedError `invalid_request`; `invalid_argument` where the gate is not given what it needs
  */
 export async function readMessages(request: GateRequest): Promise<unknown> {
-  if (WITHOUT_MESSAGES.includes(request.method.toUpperCase())) return undefined;
+  if (WITHOUT_MESSAGES.includes(request.method.toUpperCase())) return request.parsedBody;
   if (request.parsedBody !== undefined) return messagesIn(request.parsedBody);
   const { clone, bodyUsed } = request as GateRequest & Partial<Request>;
   if (clone === undefined) {

@@ -7,6 +7,7 @@ import type { AttestedClient, Verifier } from '../verifier/verifier.ts';
 import type { AccessToken, VerifyAccessToken } from './access-tokens.ts';
 import { readMessages } from './messages.ts';
 import { urlUnder } from './request-target.ts';
+import { openSessions } from './sessions.ts';
 import { type ToolDemands, toolJudge } from './tools.ts';
 
 /** What the gate reads of a request: a web `Request` is one; so is `{ method, url, headers: req.rawHeaders }`. */
@@ -71,8 +72,9 @@ export interface RequireAttestedAgentOptions {
  * Makes the gate of an MCP server. Gives the `AuthInfo` for the SDK's handler, or the `Response` to send instead.
  *
  * Checks, in this order: an access token is there; attestation and proof of possession (ABCA §7); the token itself; token and
- * instance belong together; scopes; what the tools called demand. Left to the caller: what the caller may do, and that an MCP session is used only by the
- * instance that began it (`extra.attestation.thumbprint`).
+ * instance belong together; scopes; what the tools called demand; that an MCP session (`Mcp-Session-Id`) is used by the instance
+ * that was seen first in it, as far as this process remembers: to others it does not exist (404). Left to the caller: what the
+ * caller may do.
  *
  * @throws AttestedError `invalid_argument` for a verifier of another role
  */
@@ -93,6 +95,8 @@ export function requireAttestedAgent(
   const optional = verifier.policy.popMethods.includes('none');
   const { origin } = new URL(verifier.audience);
   const judge = options.tools === undefined ? undefined : toolJudge(options.tools, now);
+
+  const sessions = openSessions();
 
   async function admit(request: GateRequest, attempt: Attempt): Promise<AuthInfo> {
     const fields = readAttestationFields(request.headers);
@@ -120,6 +124,12 @@ export function requireAttestedAgent(
     if (judge !== undefined) {
       const unmet = judge(await readMessages(request), client);
       if (unmet !== undefined) throw unmet;
+    }
+    if (!sessions.belongsTo(request.headers, client?.thumbprint)) {
+      attempt.foreignSession = true;
+      throw new AttestedError('access_denied', 'the MCP session belongs to another client instance', {
+        rule: 'BIND-1',
+      });
     }
     return authInfo(access, client);
   }
@@ -198,7 +208,8 @@ export function requireAttestedAgent(
       // a log that fails must not change the answer
     }
     const { status, headers, body } = verifier.respond(refusal);
-    const response = new Response(body, { status, headers });
+    // MCP's word for a session that is none (for this client), upon which it begins another
+    const response = new Response(body, { status: attempt.foreignSession ? 404 : status, headers });
     // no error code without credentials (RFC 6750 §3)
     const said = attempt.withoutToken ? 'Bearer' : headers.get('WWW-Authenticate');
     if (said === null) return response;
@@ -222,7 +233,7 @@ export function requireAttestedAgent(
   }
 
   return async (request) => {
-    const attempt: Attempt = { withoutToken: false, client: undefined };
+    const attempt: Attempt = { withoutToken: false, foreignSession: false, client: undefined };
     try {
       return await admit(request, attempt);
     } catch (error) {
@@ -246,6 +257,7 @@ function boundKeyOf({ jkt, cnf = undefined, extra }: AccessToken): string | unde
 /** How far a request came before it was refused. */
 interface Attempt {
   withoutToken: boolean;
+  foreignSession: boolean;
   client: AttestedClient | undefined;
 }
 
