@@ -188,7 +188,8 @@ function openFile(directory: string, clientId: string, secrets: SecretStore | un
   const path = join(directory, `agent-${sha256Base64url(clientId).slice(0, 22)}.json`);
   const seal = openStateSeal(secrets, basename(path));
   return {
-    inTurn: (job: () => Promise<void>) => withDirectoryLock(directory, job, `${basename(path, '.json')}.lock`),
+    inTurn: (job: () => Promise<void>) =>
+      withDirectoryLock(directory, job, { name: `${basename(path, '.json')}.lock` }),
     async read() {
       const bytes = await readFileIfThere(path);
       if (bytes === undefined) return undefined;

@@ -1,12 +1,9 @@
 /** The tokens of one MCP server, kept by the key provider, and the turn that one process at a time has at renewing them. */
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fromUtf8, utf8 } from '../../core/bytes.ts';
 import { parseJsonObject } from '../../core/json.ts';
-import { AttestedError } from '../../errors.ts';
+import { withDirectoryLock } from '../../keys/files/lock.ts';
 import type { KeyProvider } from '../../keys/provider.ts';
 import { sha256Base64url } from '../../platform/crypto.ts';
-import { makePrivateDirectory } from '../../platform/files.ts';
 
 export interface Tokens {
   accessToken: string;
@@ -34,13 +31,10 @@ export interface TokenStore {
   inTurn<T>(job: () => Promise<T>): Promise<T>;
 }
 
-/** A lock that has not been renewed for so long was left by a dead process, milliseconds. */
-const STALE = 10_000;
-const PAUSE = 100;
-
 /** @param patience milliseconds to wait for another process, which may have somebody signing in */
 export function openTokenStore(keys: KeyProvider, clientId: string, server: URL, patience: number): TokenStore {
-  const name = `bridge:${sha256Base64url(`${clientId}\n${server.href}`)}`;
+  const place = sha256Base64url(`${clientId}\n${server.href}`);
+  const name = `bridge:${place}`;
   let inMemory: Tokens | undefined;
   let isKept = true;
 
@@ -65,12 +59,7 @@ export function openTokenStore(keys: KeyProvider, clientId: string, server: URL,
     },
     async inTurn(job) {
       if (keys.directory === undefined) return job(); // nobody else has keys in memory
-      const release = await takeLock(join(keys.directory, 'bridge'), name.slice('bridge:'.length), patience);
-      try {
-        return await job();
-      } finally {
-        await release().catch(() => undefined);
-      }
+      return withDirectoryLock(keys.directory, job, { name: `bridge-${place}.lock`, patience });
     },
   };
 }
@@ -90,27 +79,4 @@ function readTokens(text: string): Tokens | undefined {
     resource,
     issuer,
   };
-}
-
-async function takeLock(directory: string, name: string, patience: number): Promise<() => Promise<void>> {
-  // loaded late: it hooks the process's signals
-  const { lock } = await import('proper-lockfile');
-  await makePrivateDirectory(directory);
-  const lockfilePath = join(directory, `${name}.lock`);
-  const deadline = performance.now() + patience;
-  for (;;) {
-    try {
-      return await lock(directory, { lockfilePath, realpath: false, stale: STALE, onCompromised: () => undefined });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') {
-        throw new AttestedError('key_store_unavailable', 'the place of the tokens cannot be locked', { cause: error });
-      }
-      if (performance.now() > deadline) {
-        throw new AttestedError('key_store_unavailable', 'another process has been renewing the tokens for too long', {
-          cause: error,
-        });
-      }
-      await sleep(PAUSE);
-    }
-  }
 }
