@@ -53,6 +53,24 @@ describe.each(flows)('client SDK $sdk, $method', ({ sdk, method }) => {
     expect(paths).toContain('/request'); // PAR
     expect(world.as.refusals).toEqual([]);
   });
+
+  test('META-4, CHA-2: a runtime that takes no fetch gets its tokens by attestation all the same, if not in', async () => {
+    const world = await startWorld();
+    const mcp = await startMcpV2(world);
+    const { agent, warnings } = await world.instance(method);
+    const authProvider = attestedProvider(agent, { scope: SCOPE });
+    // the SDKs' transports with the authProvider alone, as LangChain's MultiServerMCPClient makes them
+    await expect(
+      connect(sdk, { agent: { ...agent, fetch: globalThis.fetch as never }, url: mcp.url, authProvider }),
+    ).rejects.toThrow();
+    expect(decode((await authProvider.tokens())?.access_token as string).payload).toMatchObject({
+      client_id: CLIENTS[method],
+      client_instance_jkt: agent.identities()[0]?.thumbprint,
+    });
+    expect(world.as.refusals).toEqual([]);
+    expect(warnings.map(({ code }) => code)).toContain('fetch_unused');
+    expect(mcp.refusals.length).toBeGreaterThan(0);
+  });
 });
 
 describe("client SDK v2 with the instance's key for DPoP", () => {
