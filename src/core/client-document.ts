@@ -68,7 +68,7 @@ export interface DocumentFinding {
 }
 
 /** What most authorization servers read of a document at most, bytes. */
-export const MAX_DOCUMENT_BYTES = 5 * 1024;
+export const MAX_DOCUMENT_BYTES: number = 5 * 1024;
 
 const OURS: readonly string[] = Object.values(authMethodOf);
 const SYMMETRIC = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt'];
