@@ -76,11 +76,30 @@ const CHECK = 2;
  * @throws AttestedError `tpm_malformed`, `tpm_refused`; `invalid_argument` for a root that is no certificate
  */
 export function verifyEkCertificate(der: Uint8Array, options: EkCertificateOptions): VerifiedEkCertificate {
-  const { roots, intermediates = [], now = Date.now(), ek } = options;
+  return verifyEkCertificateUnder(readEkAnchors(options.roots), der, options);
+}
+
+/** Certificates of an operator's, read once: bundles of all makers have hundreds, and reading takes longer than verifying. */
+export interface EkAnchors {
+  roots: readonly X509Certificate[];
+  intermediates: readonly X509Certificate[];
+}
+
+/** @throws AttestedError `invalid_argument` for what is no certificate in DER */
+export function readEkAnchors(roots: readonly Uint8Array[], intermediates: readonly Uint8Array[] = []): EkAnchors {
+  return { roots: trusted(roots), intermediates: trusted(intermediates) };
+}
+
+/** {@link verifyEkCertificate} with certificates that were read before. */
+export function verifyEkCertificateUnder(
+  anchors: EkAnchors,
+  der: Uint8Array,
+  { intermediates = [], now = Date.now(), ek }: Omit<EkCertificateOptions, 'roots'>,
+): VerifiedEkCertificate {
   const { certificate, quirks } = read(der);
   const said = describe(certificate, quirks);
-  const anchors = trusted(roots);
-  const chain = chainToRoot(certificate, usable(intermediates, quirks), anchors, now);
+  const between = [...anchors.intermediates, ...usable(intermediates, quirks)];
+  const chain = chainToRoot(certificate, between, anchors.roots, now);
   const anchor = (chain.at(-1) as ReadCertificate).x509;
   if (!anchor.checkIssued(anchor)) quirks.add('anchor-is-intermediate');
   checkPurpose(certificate, said.publicKey);

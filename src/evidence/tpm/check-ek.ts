@@ -1,7 +1,7 @@
 /** Check 2: does the operator believe in this endorsement key? */
 
 import type { EndorsementKey } from '../../tpm2/device.ts';
-import { verifyEkCertificate } from '../../tpm2/ek-certificate.ts';
+import { verifyEkCertificateUnder } from '../../tpm2/ek-certificate.ts';
 import { ekHash } from '../../tpm2/ek-hash.ts';
 import type { EkQuirk } from '../../tpm2/ek-quirks.ts';
 import { parsePublic } from '../../tpm2/public.ts';
@@ -23,7 +23,7 @@ const SAYS_NOTHING: readonly EkQuirk[] = ['no-eku', 'no-key-usage', 'no-san'];
 export async function checkEndorsementKey(
   { publicArea, certificate, chain }: EndorsementKey,
   { clientId, now }: EvidenceContext,
-  { roots, intermediates, allowEk, isInventoried }: TpmTrust,
+  { anchors, allowEk, isInventoried }: TpmTrust,
 ): Promise<string> {
   const hash = judged(2, () => ekHash(soundKey(parsePublic(publicArea).publicJwk, 2).jwk));
   if (!allowEk.has(hash)) {
@@ -31,12 +31,7 @@ export async function checkEndorsementKey(
       throw refuse('access_denied', 2, 'there is no EK certificate, and the EK is not on the list of those without');
     }
     const { quirks } = judged(2, () =>
-      verifyEkCertificate(certificate, {
-        roots,
-        intermediates: [...intermediates, ...chain],
-        now: now(),
-        ek: publicArea,
-      }),
+      verifyEkCertificateUnder(anchors, certificate, { intermediates: chain, now: now(), ek: publicArea }),
     );
     // a maker's authority may sign other things too; with a key of such a one anybody can play a TPM
     requireAll(2, [

@@ -2,6 +2,7 @@
 import { AttestedError } from '../../errors.ts';
 import { readCertificate } from '../../platform/certificates.ts';
 import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
+import { type EkAnchors, readEkAnchors } from '../../tpm2/ek-certificate.ts';
 import type { EventLogMatch } from '../../tpm2/event-log-replay.ts';
 import type { ClockAfterReset } from './clock.ts';
 
@@ -60,8 +61,8 @@ export type PcrPins = Readonly<Partial<Record<PcrBankName, Readonly<Record<numbe
 export type ReadPins = Readonly<Partial<Record<PcrBankName, Readonly<Record<number, readonly string[]>>>>>;
 
 export interface TpmTrust {
-  roots: readonly Uint8Array[];
-  intermediates: readonly Uint8Array[];
+  /** The makers' certificates, read once: what a request costs does not grow with the operator's bundles. */
+  anchors: EkAnchors;
   allowEk: ReadonlySet<string>;
   isInventoried: (ekHash: string, clientId: string) => boolean | Promise<boolean>;
   /** In hexadecimal, lower case; the empty one included. */
@@ -109,8 +110,7 @@ export function readTpmTrust(options: TpmTrustOptions): TpmTrust {
   const between = intermediates.flatMap(certificates);
   if (between.length > MOST_INTERMEDIATES) throw invalid(`at most ${MOST_INTERMEDIATES} intermediates`);
   return {
-    roots: roots.flatMap(certificates),
-    intermediates: between,
+    anchors: readEkAnchors(roots.flatMap(certificates), between),
     allowEk: hashes(allowEk, 'allowEk'),
     isInventoried: inventoryOf(inventory),
     authPolicies: new Set(['', ...authPolicies.map(policyDigest)]),
