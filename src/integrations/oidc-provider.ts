@@ -8,6 +8,7 @@ import { AttestedError } from '../errors.ts';
 import { INSTANCE_CLAIM } from '../mcp/access-tokens.ts';
 import { thumbprintOf } from '../platform/crypto.ts';
 import { resolvePolicy } from '../verifier/policy.ts';
+import { memoryReplay, type ReplayStore } from '../verifier/replay.ts';
 import { createVerifier, type VerifierOptions } from '../verifier/verifier.ts';
 
 export interface AttestClientAuthOptions
@@ -16,6 +17,11 @@ export interface AttestClientAuthOptions
   issuer: string;
   /** 32 bytes from which oidc-provider derives its challenges; the same on every node. Default: random, for one process. */
   challengeSecret?: Uint8Array;
+  /**
+   * Remembers proofs, atomically. The provider's own memory of them looks first and writes afterwards, so that two requests at
+   * the same time could both pass with one proof. Share it between nodes (`redisReplay`). Default: memory of this process.
+   */
+  replay?: ReplayStore;
   /** What went wrong, for the operator's log. oidc-provider itself answers a bare `invalid_client`. */
   onRefusal?: (error: AttestedError) => void;
 }
@@ -28,7 +34,7 @@ export interface ProviderContext {
 /** A token as oidc-provider has verified it (jose's result). */
 export interface VerifiedToken {
   protectedHeader: { alg: string; typ?: string };
-  payload: { iat?: number };
+  payload: { iat?: number; jti?: string };
 }
 
 export interface AttestClientAuthFeature {
@@ -50,17 +56,22 @@ export interface AttestClientAuthFeature {
 }
 
 /**
- * The value of oidc-provider's `features.attestClientAuth`. The provider checks the proof of possession, challenges and
- * replay itself; trust in attesters, which client each may speak for, policy and revocation are judged here. Of the policy,
+ * The value of oidc-provider's `features.attestClientAuth`. The provider checks the proof of possession and challenges
+ * itself; trust in attesters, which client each may speak for, policy, revocation and replay are judged here. Of the policy,
  * `challenge` and `concatenated` have no effect: the provider always demands challenges and reads header fields only.
  *
  * Add `provider.use(attestationMiddleware)`: without it a code is not bound to the instance that asked for it (BIND-2), and
  * clients cannot tell a stale attestation or an outage from a refusal.
  *
+ * What the provider stores of an attestation is one value, `attestationJkt`: the thumbprint of the instance key, with refresh
+ * tokens, codes and pushed requests, which cannot be bound without it; and a hash of each proof's `jti` for as long as the
+ * proof is good. No attestation, claim or public key goes into its adapter. Where agents keep to one key per server, as ours
+ * do, the thumbprint says nothing to another server's database.
+ *
  * @throws AttestedError `invalid_argument` for options that make no sense
  */
 export function attestClientAuth(options: AttestClientAuthOptions): AttestClientAuthFeature {
-  const { issuer, challengeSecret = randomBytes(32), onRefusal, ...rest } = options;
+  const { issuer, challengeSecret = randomBytes(32), onRefusal, replay = memoryReplay(), ...rest } = options;
   if (challengeSecret.length !== 32) throw new AttestedError('invalid_argument', 'challengeSecret must be 32 bytes');
   const verifier = createVerifier({ ...rest, role: 'as', audience: issuer });
   const policy = resolvePolicy(rest.policy);
@@ -96,14 +107,25 @@ export function attestClientAuth(options: AttestClientAuthOptions): AttestClient
       }),
 
     // the attestation was judged when its key was asked for; the proof is the provider's but for what our policy says of it
-    assertAttestationJwtAndPop: (ctx, _attestation, { protectedHeader: { alg, typ }, payload: { iat } }) =>
-      judge(ctx, () => {
+    assertAttestationJwtAndPop: (ctx, attestation, { protectedHeader: { alg, typ }, payload: { iat, jti } }) =>
+      judge(ctx, async () => {
         const method = typ === 'dpop+jwt' ? 'dpop_combined' : 'attestation_pop_jwt';
         if (!policy.popMethods.includes(method)) throw refused('this server does not offer the proof', 'META-3');
         if (!policy.algorithms.has(alg))
           throw refused('this server does not accept the algorithm of the proof', 'VER-2');
         if (iat === undefined) throw refused('the proof needs an iat', 'POP-4');
-        checkPopTimes({ iat, exp: undefined }, { now: now() / 1000, ...policy });
+        const seconds = now() / 1000;
+        checkPopTimes({ iat, exp: undefined }, { now: seconds, ...policy });
+        const jwk = (attestation as ProvenAttestation['attestation']).payload.cnf?.jwk;
+        if (jwk === undefined || !jti) throw refused('the proof needs a jti and the attestation a key', 'POP-3');
+        const first = await replay.claim({
+          instance: `${method} ${thumbprintOf(readPublicJwk(jwk))}`,
+          jti,
+          createdAt: iat,
+          expiresAt: iat + policy.maxPopAge + policy.clockTolerance,
+          now: Math.floor(seconds),
+        });
+        if (first !== true) throw refused('this proof of possession was used before', 'VER-8');
       }),
   };
 }

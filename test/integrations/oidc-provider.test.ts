@@ -1,7 +1,8 @@
 /** Our trust, policy and refusals inside node-oidc-provider 9, and what its hooks leave open. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { request as httpRequest } from 'node:http';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { AttestedError } from '../../src/errors.ts';
 import { attestClientAuth, clientInstanceClaim } from '../../src/integrations/oidc-provider.ts';
 import { jwks, remoteJwks } from '../../src/verifier/index.ts';
 import {
@@ -225,6 +226,78 @@ describe('our policy on proofs', () => {
     expect(await ask({ attestation })).toMatchObject({ status: 400, body: { error: 'invalid_client_attestation' } });
     expect(as.refusals.map(({ rule }) => rule)).toEqual(['VER-2']);
   });
+});
+
+describe('replay', () => {
+  test('VER-8: of ten requests at once with one proof exactly one is accepted', async () => {
+    const { ask, pop, as } = await start();
+    const proof = await pop();
+    const answers = await Promise.all(Array.from({ length: 10 }, () => ask({ pop: proof })));
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
+    expect(new Set(as.refusals.map(({ rule }) => rule))).toEqual(new Set(['VER-8']));
+    expect(as.refusals).toHaveLength(9);
+  });
+
+  test('VER-8: a store that does not answer refuses for now', async () => {
+    const claim = () => Promise.reject(new AttestedError('temporarily_unavailable', 'the store is down'));
+    const { ask } = await start(() => ({ replay: { claim } }));
+    expect(await ask()).toMatchObject({ status: 503, body: { error: 'temporarily_unavailable' } });
+  });
+});
+
+describe('challenges and nonces', () => {
+  const form = () => new URLSearchParams({ grant_type: 'client_credentials', scope: SCOPE });
+  async function combined({ as, world }: Parties, nonce: string | undefined) {
+    const htu = `${as.issuer}/token`;
+    const response = await fetch(htu, {
+      method: 'POST',
+      headers: {
+        'OAuth-Client-Attestation': await world.attestation({ payload: { sub: CLIENTS.dpop_combined } }),
+        DPoP: await world.dpop({ payload: { htu, nonce: nonce as string } }),
+      },
+      body: form(),
+    });
+    return { status: response.status, body: (await response.json()) as object, headers: response.headers };
+  }
+  const parties = () =>
+    start((world) => ({ trust: jwks({ keys: [world.attester.publicJwk], clients: Object.values(CLIENTS) }) }));
+
+  test('ERR-1: a proof without a challenge is asked for one, and with it accepted', async () => {
+    const { ask, world } = await parties();
+    const answer = await ask({ pop: await world.pop({ payload: { challenge: undefined as never } }) });
+    expect(answer.body).toMatchObject({ error: 'use_attestation_challenge' });
+    const challenge = answer.headers.get('oauth-client-attestation-challenge') as string;
+    expect(await ask({ pop: await world.pop({ payload: { challenge } }) })).toMatchObject({ status: 200 });
+  });
+
+  test('DPOP-4: combined mode takes nonces, not challenges; without one it is told which', async () => {
+    const all = await parties();
+    const refused = await combined(all, undefined);
+    expect(refused.body).toMatchObject({ error: 'use_dpop_nonce' });
+    const nonce = refused.headers.get('dpop-nonce') as string;
+    const challenge = await fetch(`${all.as.issuer}/challenge`, { method: 'POST' });
+    const { attestation_challenge } = (await challenge.json()) as { attestation_challenge: string };
+    expect((await combined(all, attestation_challenge)).body).toMatchObject({ error: 'use_dpop_nonce' });
+    expect(await combined(all, nonce)).toMatchObject({ status: 200, body: { token_type: 'DPoP' } });
+  });
+
+  test('CHA-6: the challenge endpoint brings a nonce that combined mode takes', async () => {
+    const all = await parties();
+    const nonce = (await fetch(`${all.as.issuer}/challenge`, { method: 'POST' })).headers.get('dpop-nonce');
+    expect(await combined(all, nonce as string)).toMatchObject({ status: 200 });
+  });
+});
+
+test('BIND-1: of an attestation the provider stores the thumbprint of the key, and nothing else', async () => {
+  const { ask, world, as } = await start();
+  const models = as.provider as unknown as Record<string, { adapter: { upsert(...args: unknown[]): unknown } }>;
+  const spies = ['ReplayDetection', 'ClientCredentials'].map((name) => vi.spyOn(models[name]!.adapter, 'upsert'));
+  const attestation = await world.attestation({ payload: { sub: CLIENT, device: 'serial-0815' } });
+  expect(await ask({ attestation })).toMatchObject({ status: 200 });
+  const stored = spies.flatMap(({ mock }) => mock.calls.map((call) => JSON.stringify(call)));
+  expect(stored).toHaveLength(2);
+  const { x } = world.instance.publicJwk as { x: string };
+  for (const secret of [attestation, 'serial-0815', x]) expect(stored.join('\n')).not.toContain(secret);
 });
 
 describe('codes', () => {
