@@ -356,6 +356,12 @@ describe('an authorization server that misbehaves', () => {
       (r) => json(r, { access_token: 'x', token_type: 'mac' }),
       'authorization_failed',
     ],
+    [
+      'a token that would be a header field of its own',
+      (r) => json(r, { access_token: 'x\r\nX-Evil: y', token_type: 'bearer' }),
+      'authorization_failed',
+    ],
+    ['a token of no ASCII', (r) => json(r, { access_token: '€', token_type: 'bearer' }), 'authorization_failed'],
     ['a refusal with odd words', (r) => json(r, { error: '\u001b[2J' }, 400), 'authorization_failed'],
     ['a refusal', (r) => json(r, { error: 'invalid_client_attestation' }, 401), 'invalid_client_attestation'],
   ];

@@ -22,7 +22,7 @@ import { attesterSigner, newAgent, newAttester } from '../agent/support.ts';
 import { calls, serverV1, serverV2 } from '../support/adapters.ts';
 import { expectRefusal } from '../support/errors.ts';
 import { newSigner } from '../support/tokens.ts';
-import { createWorld, type WorldOptions } from '../support/world.ts';
+import { CLIENT_ID, createWorld, type WorldOptions } from '../support/world.ts';
 
 const SERVER = 'urn:example:weather';
 const KEY = 'oauth-client-attestation';
@@ -356,6 +356,36 @@ describe('the server half refuses', () => {
     await h.give(asking(text));
     expect([h.delivered.length, h.sent[0]?.error?.data?.error]).toEqual([1, expect.any(String)]);
   });
+
+  test('CHA-5: a proof that another server of the same name was given', async () => {
+    const attester = newSigner('ES256', 'attester-1');
+    const trust = jwks({ keys: [attester.publicJwk] });
+    const [there, here] = [half({}, { attester, trust }), half({}, { attester, trust })];
+    await here.give(asking(await there.proof()));
+    expect(here.delivered).toEqual([]);
+    expect(here.sent[0]?.error?.data?.error).toBe('use_attestation_challenge');
+  });
+
+  test.each(['request', 'session'] as const)(
+    'BIND-1: the halves of two instances, put together; frequency %s',
+    async (frequency) => {
+      const attester = newSigner('ES256', 'attester-1');
+      const trust = jwks({ keys: [attester.publicJwk] });
+      const h = half({ frequency }, { attester, trust });
+      const other = createWorld({ role: 'rs', audience: SERVER, attester });
+      await h.give(asking(await h.proof({ attestation: await other.attestation() })));
+      await h.give(asking(await h.proof({ pop: await h.world.attestation() })));
+      expect([h.delivered.length, h.sent.length]).toEqual([0, 2]);
+      await h.give(asking(await h.proof()));
+      expect(h.delivered).toHaveLength(1);
+      // a connection that has proved its owner is not taken over, nor given up, by somebody else's proof
+      const pop = await other.pop({ payload: { challenge: await h.world.challenge() } });
+      await h.give(asking(joinAttestation(await other.attestation(), pop)));
+      expect([h.delivered.length, h.sent.length]).toEqual([1, 3]);
+      await h.give(asking(await h.proof()));
+      expect(h.delivered.map(({ extra }) => extra.authInfo?.clientId)).toEqual([CLIENT_ID, CLIENT_ID]);
+    },
+  );
 
   test('BIND-1: another instance on a connection that has an owner', async () => {
     const attester = newSigner('ES256', 'attester-1');

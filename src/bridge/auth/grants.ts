@@ -119,6 +119,10 @@ async function tokensFrom(
   try {
     const answer = await ask(as, { client_id: agent.clientId }, options);
     const receivedAt = now();
+    // it is kept, and goes into a header field with each request (RFC 6749 §A.12)
+    if (!/^[\x20-\x7e]+$/.test(answer.access_token)) {
+      throw new AttestedError('authorization_failed', 'the access token is none that could be sent', { rule });
+    }
     return {
       accessToken: answer.access_token,
       tokenType: answer.token_type,
