@@ -28,7 +28,7 @@ const attester = createAttester({
   tpm: {
     roots: await readCertificateFiles([tpmRoots]), // certificates of makers, PEM or DER
     // TPMs without a certificate, one by one, as `attested doctor` on each prints them
-    allowEk: ['0b5c6d0b3f6d4c2a9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d'],
+    allowEk: ['klGbIIGuNx7B1GZHgFn04XT_kWVXS5bXXAaZbBrY4AQ'],
   },
 });
 // #endregion

@@ -102,6 +102,20 @@ describe('with neither TPM nor keychain', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
+  test.skipIf(skipTpm).each([
+    ['device:/nonexistent/tpmrm0', /no TPM: there is no \/nonexistent\/tpmrm0/],
+    ['swtpm:path=/nonexistent/socket', /nothing answers where the TCTI points/],
+    ['nonsense:somewhere', /there is no such TCTI/],
+  ])('a TPM that is named, %s, and is not there: no matter of permission', async (tcti, words) => {
+    for (const from of ['option', 'environment']) {
+      vi.stubEnv('TCTI', from === 'environment' ? tcti : undefined);
+      const { report, codes } = await doctor(from === 'option' ? ['--tcti', tcti] : []);
+      expect(codes).toEqual(['tpm_no_answer', 'files_only']);
+      expect(report.findings[0]!.message).toMatch(words);
+      expect(report.findings[1]!.message).toContain('can be used');
+    }
+  });
+
   test('Node and clock as they should be', async () => {
     const { report } = await doctor();
     expect(report.node).toEqual({ version: process.versions.node, needed: expect.stringMatching(/^>=/) });

@@ -10,14 +10,14 @@ const table = {
   no_place: [16, 'there is no place for keys at all'],
   tpm_no_permission: [20, 'there is a TPM, and this user may not use it'],
   tpm_no_library: [21, 'there is a TPM, and tpm2-tss is not installed'],
-  tpm_no_answer: [22, 'there is a TPM, and it does not answer, or cannot do what is needed'],
+  tpm_no_answer: [22, 'a TPM is there or was named, and does not answer, or cannot do what is needed'],
   tpm_locked_out: [23, 'the TPM is locked out after wrong auth values'],
   tpm_owner_password: [24, 'the owner hierarchy has a password, and there is no persistent storage key'],
   tpm_full: [25, 'other programs fill all slots of the TPM'],
   ek_certificate_bad: [26, 'an endorsement certificate is expired, or cannot be read'],
   ek_certificate_missing: [27, 'the TPM has no endorsement certificate: attesters cannot tell whose it is'],
-  files_only: [30, 'keys are kept in files: there is neither a TPM nor a keychain'],
-  not_hardware: [31, 'keys are kept in the keychain: there is no TPM'],
+  files_only: [30, 'keys are kept in files: neither a TPM nor a keychain can be used'],
+  not_hardware: [31, 'keys are kept in the keychain: no TPM can be used'],
 } as const;
 
 export type FindingCode = keyof typeof table;

@@ -55,7 +55,9 @@ export function printReport(report: Report, io: Io): void {
 function tpmLines(tpm: TpmReport): string[] {
   const { state, message, description, library, device, signature } = tpm;
   const lines = [state === 'works' ? `works, through ${tpm.tcti}` : `${state}: ${message}`];
-  if (tpm.managed === false) lines.push('without a resource manager: its few slots are shared with other programs');
+  if (state !== 'works' && tpm.tcti !== undefined) lines.push(`looked for through ${tpm.tcti}`);
+  if (state === 'works' && tpm.managed === false)
+    lines.push('without a resource manager: its few slots are shared with other programs');
   if (device !== undefined) {
     lines.push(`${device.path}: group ${device.group}, this user is ${device.member ? '' : 'not '}in it`);
   }

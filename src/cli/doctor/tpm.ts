@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { AttestedError } from '../../errors.ts';
 import { describeTpm, type TpmDescription } from '../../keys/tpm/describe.ts';
-import { chooseTcti, type Tcti } from '../../keys/tpm/tcti.ts';
+import { chooseTcti, deviceFile, namedTcti, type Tcti } from '../../keys/tpm/tcti.ts';
 import { openTpmKeys } from '../../keys/tpm.ts';
 import { installHintHere, libraryVersion } from '../../native/tpm2-tss/install.ts';
 import { loadTss } from '../../native/tpm2-tss/library.ts';
@@ -34,7 +34,8 @@ export async function examineTpm(
   scratch: string,
   now: number,
 ): Promise<{ report: TpmReport; findings: Finding[] }> {
-  const library = await examineLibrary();
+  const named = namedTcti(tcti);
+  const library = await examineLibrary(named);
   const device = await examineDevice();
   const found = { library, ...(device && { device }) };
   let chosen: Tcti;
@@ -42,9 +43,11 @@ export async function examineTpm(
     chosen = chooseTcti(tcti);
   } catch (error) {
     const message = wordsOf(error);
-    if (device === undefined && tcti === undefined)
+    if (device === undefined && named === undefined)
       return { report: { ...found, state: 'absent', message }, findings: [] };
-    return { report: { ...found, state: 'unusable', message }, findings: [finding('tpm_no_permission', message)] };
+    const file = named && deviceFile(named);
+    const code = file !== undefined && !existsSync(file) ? 'tpm_no_answer' : 'tpm_no_permission';
+    return { report: { ...found, state: 'unusable', message }, findings: [finding(code, message)] };
   }
   const known = { ...found, tcti: chosen.tcti, managed: chosen.managed };
   const unusable = (one: Finding, description?: TpmDescription) => ({
@@ -100,11 +103,12 @@ function judge({ lockout, freeSlots, endorsementCertificates: certificates }: Tp
   return findings;
 }
 
-async function examineLibrary(): Promise<TpmReport['library']> {
+/** @param tcti the one that is named: its module is a package of its own, where it is not the usual one */
+async function examineLibrary(tcti: string | undefined): Promise<TpmReport['library']> {
   try {
     await loadTss();
   } catch {
-    return { loads: false, install: await installHintHere() };
+    return { loads: false, install: await installHintHere(/^(swtpm|mssim)\b/.exec(tcti ?? '')?.[0]) };
   }
   const version = await libraryVersion();
   return { loads: true, ...(version !== undefined && { version }) };

@@ -45,9 +45,9 @@ const here: Surroundings = {
  */
 export function chooseTcti(option: string | undefined, surroundings: Surroundings = here): Tcti {
   const { env, platform, exists, mayUse } = surroundings;
-  const named = option ?? VARIABLES.map((name) => env[name]).find((value) => value !== undefined && value !== '');
+  const named = namedTcti(option, env);
   if (named !== undefined) {
-    const device = DEVICE.exec(named)?.[1];
+    const device = deviceFile(named);
     if (device !== undefined) assertUsable(device, surroundings);
     return { tcti: named, managed: MANAGED.test(named) };
   }
@@ -59,6 +59,16 @@ export function chooseTcti(option: string | undefined, surroundings: Surrounding
   }
   if (tabrmd) return { tcti: 'tabrmd', managed: true };
   throw unavailable(`no TPM: there is no ${RESOURCE_MANAGER}, and no TCTI is named by option or environment`);
+}
+
+/** What the option or the environment says. */
+export function namedTcti(option: string | undefined, env: Surroundings['env'] = process.env): string | undefined {
+  return option ?? VARIABLES.map((name) => env[name]).find((value) => value !== undefined && value !== '');
+}
+
+/** The file that a `device:` TCTI names. */
+export function deviceFile(tcti: string): string | undefined {
+  return DEVICE.exec(tcti)?.[1];
 }
 
 function assertUsable(device: string, { exists, mayUse }: Surroundings): void {

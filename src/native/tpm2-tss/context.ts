@@ -84,7 +84,12 @@ async function reasonFor(error: unknown, tcti: string): Promise<never> {
     const message = `the TCTI module ${name} of tpm2-tss not found: ${await installHintHere(name)}`;
     throw new TpmError(NO_RESPONSE, message, error);
   }
-  throw error;
+  if (!(error instanceof TpmError)) throw error;
+  throw new TpmError(
+    error.code,
+    `nothing answers where the TCTI points, or there is no such TCTI: ${error.message}`,
+    error,
+  );
 }
 
 function createContext(tss: Tss, scratch: Scratch, connection: Pointer, context: Pointer): Context {
