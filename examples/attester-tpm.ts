@@ -38,6 +38,7 @@ const quote = {
   pcrs: { sha256: [0, 7] },
   check: (_values: unknown, log: ProvedLog | undefined) =>
     log?.sha256?.mismatched.length === 0 &&
+    [0, 7].every((pcr) => log.sha256!.events.some((event) => event.pcr === pcr)) && // no event, nothing proved
     log.sha256.events.every(({ digests }) => knownDigests.has(Buffer.from(digests.sha256!).toString('hex'))),
 };
 
