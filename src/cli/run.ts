@@ -11,7 +11,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     const usage = error instanceof UsageError;
     io.err(`attested: ${visible(describeError(error))}\n`);
-    if (usage) io.err(`Run 'attested --help' for what there is.\n`);
+    const command = commands.find(({ name }) => name === argv[0]);
+    if (usage) io.err(`Run 'attested ${command === undefined ? '' : `${command.name} `}--help' for what there is.\n`);
     return usage ? 2 : 1;
   }
 }

@@ -92,7 +92,12 @@ describe('wrong calls have exit code 2 and say what is wrong', () => {
     [['connect', SERVER, ...ENOUGH, '--config', '/no/such/file'], 'cannot be read (ENOENT)'],
     [['connect', SERVER, ...ENOUGH, '--config', import.meta.filename], 'not one JSON object'],
     [['proxy', SERVER, ...ENOUGH], 'proxy needs --listen'],
-    [['proxy', SERVER, ...ENOUGH, '--listen', 'here'], '--listen must be'],
+    [['proxy', SERVER, ...ENOUGH, '--listen', 'here'], '--listen must be [HOST:]PORT'],
+    [['proxy', SERVER, ...ENOUGH, '--listen', 'localhost'], "Run 'attested proxy --help'"],
+    [['proxy', SERVER, ...ENOUGH, '--listen', '0', '--allow-origin', 'https://app.example/'], 'without a slash'],
+    [['proxy', SERVER, ...ENOUGH, '--listen', '0', '--allow-origin', '*'], '--allow-origin takes origins'],
+    [['proxy', SERVER, ...ENOUGH, '--listen', '0', '--allow-origin', 'null'], '--allow-origin takes origins'],
+    [['proxy', SERVER, ...ENOUGH, '--listen', '0', '--allow-origin', 'https://a.example,app'], '--allow-origin takes'],
     [['proxy', SERVER, ...ENOUGH, '--listen', '127.0.0.1:70000'], '--listen must be'],
   ])('%j', async (argv, said) => {
     const { code, out, err } = await attested(argv);
@@ -139,6 +144,13 @@ describe('proxy', () => {
     const { code, out, err } = await spawned(argv('--listen', listen));
     expect([code, out]).toEqual([1, '']);
     expect(err).toContain('addresses of this machine only');
+  });
+
+  test('origins of web pages, and of programs that are browsers within', async () => {
+    const origins = 'https://app.example,http://localhost:3000,tauri://localhost,chrome-extension://abcdefgh';
+    const { code, err } = await spawned(argv('--listen', '192.0.2.1:0', '--allow-origin', origins));
+    expect(code).toBe(1); // no more than the address is wrong
+    expect(err).not.toContain('--allow-origin');
   });
 
   test.skipIf(process.platform === 'win32')('a secret that others can read is refused', async () => {

@@ -38,7 +38,7 @@ export const proxy: Command = {
     const { host, port } = placeOf(args.text('listen'));
     const secretFile = args.text('secret-file');
     const secret = secretFile === undefined ? newSecret() : await secretIn(secretFile);
-    const origins = (args.text('allow-origin') ?? '').split(',').filter((origin) => origin !== '');
+    const origins = originsIn(args.text('allow-origin') ?? '');
     // loaded late, since the other commands need none of it
     const { openProxy } = await import('../../bridge/index.ts');
     const { logger, openClient } = await import('../connect/client.ts');
@@ -73,9 +73,25 @@ export const proxy: Command = {
 
 function placeOf(listen: string | undefined): { host: string; port: number } {
   if (listen === undefined) throw new UsageError('proxy needs --listen');
-  const [, bracketed, plain, port = ''] = /^(?:(?:\[([0-9a-f:]+)\]|([^:[\]]+)):)?(\d+)$/i.exec(listen) ?? [];
-  const number = numberIn('listen', port === '' ? 'x' : port, 0, 65_535);
+  const [, bracketed, plain, port] = /^(?:(?:\[([0-9a-f:]+)\]|([^:[\]]+)):)?(\d+)$/i.exec(listen) ?? [];
+  if (port === undefined) throw new UsageError('--listen must be [HOST:]PORT, such as 8787 or [::1]:8787');
+  const number = numberIn('listen', port, 0, 65_535);
   return { host: bracketed ?? plain ?? '127.0.0.1', port: number as number };
+}
+
+/** One that browsers never send would keep its page out, and nobody would know why. `null` is the origin of any sandboxed page. */
+function originsIn(text: string): string[] {
+  const origins = text.split(',').filter((origin) => origin !== '');
+  if (!origins.every(isOrigin)) {
+    throw new UsageError('--allow-origin takes origins as they are sent, such as https://app.example, without a slash');
+  }
+  return origins;
+}
+
+/** Also those of programs that are browsers within: `tauri://localhost`, `chrome-extension://…`. */
+function isOrigin(text: string): boolean {
+  if (/^https?:/i.test(text)) return URL.canParse(text) && new URL(text).origin === text;
+  return /^[a-z][a-z0-9+.-]*:\/\/[^/?#@*\s]+$/.test(text);
 }
 
 function newSecret(): string {
