@@ -140,6 +140,8 @@ export function createFront(
   const roleRules: Record<Role, (form: URLSearchParams, client: AttestedClient) => Promise<Verdict>> = {
     async token(form, client) {
       const grant = form.get('grant_type');
+      // some servers revoke at their token endpoint
+      if (grant === null && form.has('token')) return roleRules.revoke(form, client);
       const refreshToken = form.get('refresh_token');
       if (refreshToken !== null) form.set('refresh_token', sealed.open(refreshToken, client));
       if (grant === 'authorization_code') {
