@@ -32,7 +32,8 @@ export interface TpmTrustOptions {
     /** Should agents send the firmware's event log? Default: where there is a `check`. */
     eventLog?: boolean;
     /**
-     * Judges the machine's state; anything but `true` refuses it.
+     * Judges the machine's state; anything but `true` refuses it. At enrolment it is asked before the TPM has shown that the AK is
+     * in it, so anybody can have it asked about made-up values: it judges, and learns nothing.
      *
      * @param values of the demanded PCRs, as the TPM signed them
      * @param log what the event log proves about them; undefined where the device shows none. Only events of PCRs that the
