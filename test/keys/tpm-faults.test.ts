@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { verifiesInNode } from '../contract/key-provider.ts';
 import { type Swtpm, skipTpm, startSwtpm } from '../support/swtpm.ts';
 import { makePlace, type Place } from './places.ts';
+import { helpersOf, isAlive, timed } from './tpm-support.ts';
 
 const data = Buffer.from('the bytes to be signed');
 
@@ -42,14 +43,6 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
     return { child, lines: createInterface({ input: child.stdout! })[Symbol.asyncIterator]() };
   }
 
-  const timed = async (job: Promise<unknown>): Promise<{ error: unknown; milliseconds: number }> => {
-    const begin = performance.now();
-    const error = await job.then(
-      () => undefined,
-      (failure: unknown) => failure,
-    );
-    return { error, milliseconds: performance.now() - begin };
-  };
   const works = async (signer: Signer) => expect(verifiesInNode(signer, await signer.sign(data))).toBe(true);
 
   test('a helper that is killed is replaced, and nothing that waits is lost', async () => {
@@ -270,27 +263,3 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
     expect(milliseconds).toBeLessThan(3000);
   });
 });
-
-/** Helper processes of a process, by its own word. Linux only, as the software TPM is. */
-function helpersOf(pid: number): number[] {
-  return readdirSync(`/proc/${pid}/task`)
-    .flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '))
-    .filter((child) => child !== '' && isTpmHelper(child))
-    .map(Number);
-}
-
-function isTpmHelper(pid: string): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('/keys/tpm/helper.');
-  } catch {
-    return false;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}

@@ -5,7 +5,7 @@
  */
 import { TpmError } from '../../native/tpm2-tss/error.ts';
 import type { Esys, EsysHandle, OpenEsys } from '../../native/tpm2-tss/types.ts';
-import { type Remedy, remedyFor } from './codes.ts';
+import { type Remedy, remedyFor, TPM_RC, tpmCode } from './codes.ts';
 import { createParents, type Parents } from './parents.ts';
 import { HELD_BY_ANOTHER, type TpmAddress } from './protocol.ts';
 import { createSlots, type Slots } from './slots.ts';
@@ -19,13 +19,14 @@ const IDLE = 250;
 const [SHORT_TURN, LONG_TURN, WORTH] = [2000, 8000, 10];
 /** Long enough for another process of ours to take its turn. */
 const STEP_BACK = 30;
-/** Without a resource manager, objects that stay for so long while we find no room belong to nobody who will come back for them. */
+/** Without a resource manager, what stays loaded for so long while we find no room belongs to nobody who will come back for it. */
 const ABANDONED = 3000;
 const [FIRST_PAUSE, LONGEST_PAUSE] = [2, 50];
 /** Hiccups of these kinds are mended at once or not at all. */
 const MOST_TRIES: Readonly<Record<Remedy, number>> = { reopen: 1, reload: 1, 'make-room': Infinity, wait: Infinity };
 const TPM_CAP_HANDLES = 1;
-const FIRST_TRANSIENT = 0x80000000;
+/** Where the handles of loaded objects and of loaded sessions begin. */
+const [OBJECTS, SESSIONS] = [0x80000000, 0x02000000];
 
 export interface Context {
   esys: Esys;
@@ -109,7 +110,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
         else if (remedy !== 'wait') await release(); // of two that each hold what the other lacks, one then gets on
         const waited = patience - (until - performance.now());
         if (remedy === 'make-room' && !managed && (orphans || waited > Math.min(ABANDONED, patience / 2))) {
-          await flushAbandoned(until - performance.now());
+          await flushAbandoned(until - performance.now(), orphans ? [OBJECTS, SESSIONS] : [lacking(error)]);
         }
         if (remedy === 'make-room' || remedy === 'wait') {
           await sleep(pause * (0.5 + jitter()));
@@ -120,12 +121,14 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
   }
 
   /** To be called while nothing of ours is loaded. */
-  async function flushAbandoned(patience: number): Promise<void> {
+  async function flushAbandoned(patience: number, kinds: readonly number[]): Promise<void> {
     context ??= await open(patience);
     const { esys } = context;
     orphans = false;
-    for (const { value } of await esys.getCapability(TPM_CAP_HANDLES, FIRST_TRANSIENT, 64)) {
-      await esys.fromTpmHandle(value).then((object) => esys.flush(object), ignore);
+    for (const kind of kinds) {
+      for (const { value } of await esys.getCapability(TPM_CAP_HANDLES, kind, 64)) {
+        await esys.fromTpmHandle(value).then((object) => esys.flush(object), ignore);
+      }
     }
   }
 
@@ -168,6 +171,12 @@ export async function dropSessions({ esys, kept }: Context): Promise<void> {
   const sessions = [...kept.values()];
   kept.clear();
   for (const session of sessions) await esys.flush(session).catch(ignore);
+}
+
+/** What there is no room for. */
+function lacking(error: unknown): number {
+  const code = error instanceof TpmError ? tpmCode(error.code) : undefined;
+  return code === TPM_RC.SESSION_MEMORY || code === TPM_RC.SESSION_HANDLES ? SESSIONS : OBJECTS;
 }
 
 /** @param began when the turn did; its first job has just ended, for which all had to be loaded */
