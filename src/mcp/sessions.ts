@@ -7,6 +7,8 @@ export interface Sessions {
 }
 
 const MAX_SESSIONS = 10_000;
+/** Who holds more than so many makes room for its own: invented sessions must not have those of others forgotten. */
+const FAIR_SHARE = 100;
 const FIELD = 'mcp-session-id';
 
 /**
@@ -15,17 +17,34 @@ const FIELD = 'mcp-session-id';
  */
 export function openSessions(): Sessions {
   const owners = new Map<string, string | undefined>();
+  const byOwner = new Map<string | undefined, Set<string>>();
+
+  function forget(session: string): void {
+    const owner = owners.get(session);
+    const own = byOwner.get(owner);
+    owners.delete(session);
+    own?.delete(session);
+    if (own?.size === 0) byOwner.delete(owner);
+  }
+
+  /** At the end of the row, as the one used last. */
+  function keep(session: string, owner: string | undefined): void {
+    forget(session);
+    const own = byOwner.get(owner) ?? new Set();
+    if (owners.size >= MAX_SESSIONS) {
+      const [oldest] = own.size > FAIR_SHARE ? own : owners.keys();
+      forget(oldest as string);
+    }
+    owners.set(session, owner);
+    byOwner.set(owner, own.add(session));
+  }
+
   return {
     belongsTo(headers, thumbprint) {
       const session = sessionOf(headers);
       if (session === undefined) return true;
-      const isKnown = owners.has(session);
-      const owner = isKnown ? owners.get(session) : thumbprint;
-      if (owner !== thumbprint) return false;
-      owners.delete(session); // and to the end of the row
-      const [oldest] = owners.keys();
-      if (owners.size >= MAX_SESSIONS && oldest !== undefined) owners.delete(oldest);
-      owners.set(session, owner);
+      if (owners.has(session) && owners.get(session) !== thumbprint) return false;
+      keep(session, thumbprint);
       return true;
     },
   };

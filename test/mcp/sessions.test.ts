@@ -68,16 +68,30 @@ describe('BIND-1: a session that another instance began is none', () => {
   });
 });
 
-test('the sessions that are in use are remembered, however many others there have been', () => {
-  const sessions = openSessions();
-  const claim = (id: string, thumbprint: string) => sessions.belongsTo([[ID, id]], thumbprint);
-  claim('mine', 'me');
-  for (let i = 0; i < 25_000; i++) {
-    claim(`s-${i}`, 'you');
-    if (i % 1000 === 0) expect(claim('mine', 'me')).toBe(true);
-  }
-  expect(claim('mine', 'you')).toBe(false);
-  expect(claim('s-24999', 'me')).toBe(false);
+describe('what is remembered', () => {
+  const claims = () => {
+    const sessions = openSessions();
+    return (id: string, thumbprint: string) => sessions.belongsTo([[ID, id]], thumbprint);
+  };
+
+  test('the sessions that are in use, however many others there have been', () => {
+    const claim = claims();
+    claim('in use', 'me');
+    for (let i = 0; i < 25_000; i++) {
+      claim(`s-${i}`, `instance-${i}`);
+      if (i % 1000 === 0) expect(claim('in use', 'me')).toBe(true);
+    }
+    expect(claim('in use', 'you')).toBe(false);
+    expect(claim('s-24999', 'me')).toBe(false);
+    expect(claim('s-0', 'me'), 'the oldest are forgotten').toBe(true);
+  });
+
+  test('all, when one instance invents as many as it can', () => {
+    const claim = claims();
+    for (let i = 0; i < 1000; i++) claim(`s-${i}`, `instance-${i}`);
+    for (let i = 0; i < 25_000; i++) claim(`invented-${i}`, 'flood');
+    for (let i = 0; i < 1000; i++) expect(claim(`s-${i}`, 'flood'), `s-${i}`).toBe(false);
+  });
 });
 
 test('a session named twice is another one than either', () => {
