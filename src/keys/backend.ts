@@ -8,7 +8,8 @@ import { createPrivateFile, writePrivateFile } from '../platform/files.ts';
 import { fileWork, unavailable } from './files/faults.ts';
 import { readPrivateFile } from './files/guarded.ts';
 import { readJsonFile, writeJsonFile } from './files/json-file.ts';
-import { isKeyFileName } from './files/key-name.ts';
+import { isKeyFileName } from './files/key-files.ts';
+import { placeNames } from './files/place.ts';
 import type { KeyProvider } from './provider.ts';
 import { isSecretFileName } from './secrets.ts';
 
@@ -24,13 +25,6 @@ export function isWeaker(kind: KeyBackend, than: KeyBackend): boolean {
 const FILE = 'backend.json';
 const FORMAT = 'attested key backend';
 const VERSION = 1;
-
-/** Where each backend has its files: what tells of directories that are older than `backend.json`, or have lost it. */
-const SUBDIRECTORIES: Readonly<Record<KeyBackend, string>> = {
-  tpm: 'tpm-keys',
-  keychain: 'keychain',
-  software: 'software-keys',
-};
 
 /**
  * Where the keys of a directory are; undefined for one without keys.
@@ -71,9 +65,10 @@ export async function rememberBackend(
   await fileWork(`write ${path}`, () => writePrivateFile(path, content));
 }
 
+/** What tells of directories that are older than `backend.json`, or have lost it. */
 async function tracesIn(home: string): Promise<KeyBackend | undefined> {
   for (const kind of backends) {
-    const directory = join(home, SUBDIRECTORIES[kind]);
+    const directory = join(home, placeNames[kind]);
     const names = await readdir(directory).catch(() => []); // what is wrong with it, its own backend says better
     if (names.some((name) => isKeyFileName(name) || isSecretFileName(name))) return kind;
   }

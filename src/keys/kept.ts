@@ -3,7 +3,7 @@
  * signers that notice when their key is gone. A backend says how one key is read, made, removed and used.
  */
 import type { SignatureAlgorithm } from '../core/algorithms.ts';
-import type { PublicJwk } from '../core/jwk.ts';
+import { type PublicJwk, readPublicJwk } from '../core/jwk.ts';
 import type { Signer } from '../core/signer.ts';
 import { AttestedError } from '../errors.ts';
 import { unavailable } from './files/faults.ts';
@@ -146,6 +146,10 @@ export function keepKeys<Held extends HeldKey>(place: KeyPlace<Held>, most: numb
       loaded.clear();
     },
   };
+}
+
+export function publicPartOf(label: string, alg: SignatureAlgorithm, { publicJwk, thumbprint }: Signer): PublicPart {
+  return { label, alg, jwk: readPublicJwk(publicJwk, 'invalid_argument'), thumbprint };
 }
 
 /** Do both say the same of the same key? */

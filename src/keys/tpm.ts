@@ -1,15 +1,14 @@
 /** Keys in a TPM 2.0: made there, used there, never outside. */
-import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { defaultDirectory } from './directories.ts';
-import { fileWork } from './files/faults.ts';
-import { openPrivateDirectory, readPrivateFile, removePrivateFile, removeStaleTemporaries } from './files/guarded.ts';
-import { isKeyFileName, keyFileName } from './files/key-name.ts';
+import { removePrivateFile } from './files/guarded.ts';
+import { keyFileName, listKeyFiles } from './files/key-files.ts';
 import { withDirectoryLock } from './files/lock.ts';
+import { openPlace } from './files/place.ts';
 import { keepKeys } from './kept.ts';
 import { KEYCHAIN_SERVICE, KEYCHAIN_TIMEOUT } from './keychain.ts';
 import type { OpenKeysOptions } from './options.ts';
-import type { KeyInfo, KeyProvider } from './provider.ts';
+import type { KeyProvider } from './provider.ts';
 import { fileSecrets } from './secrets.ts';
 import { addressOf } from './tpm/address.ts';
 import { algorithmsOf } from './tpm/algorithms.ts';
@@ -21,9 +20,6 @@ import { createTpmKeys, type TpmKey } from './tpm/keys.ts';
 import type { Opened } from './tpm/protocol.ts';
 import { type SharedTpm, shareTpm } from './tpm/registry.ts';
 import { chooseTcti, type Tcti } from './tpm/tcti.ts';
-
-/** Below the directory that the user names, which others of our files may share. */
-const SUBDIRECTORY = 'tpm-keys';
 
 /**
  * Opens the machine's TPM. Keys are made in it and wrapped by its storage key; the wrapped blobs are files, of use in this TPM
@@ -50,7 +46,7 @@ async function openOn(shared: SharedTpm, tcti: Tcti, options: OpenKeysOptions): 
   const { directory: parent = defaultDirectory(), maxLoadedKeys, tpm = {} } = options;
   const home = resolve(parent);
   const command = createCommand(shared.request, tpm.deadline ?? DEADLINE);
-  const [opened, directory] = await Promise.all([command('open', []), openDirectory(home)]);
+  const [opened, directory] = await Promise.all([command('open', []), openPlace(home, 'tpm')]);
   const use = { keyAuth: await keyAuthOf(directory, options), salted: tpm.saltedSessions ?? false };
   const available = algorithmsOf(opened);
   const { read, make, sign, secretsKey } = createTpmKeys({
@@ -67,7 +63,7 @@ async function openOn(shared: SharedTpm, tcti: Tcti, options: OpenKeysOptions): 
       make,
       sign,
       remove: (label) => withDirectoryLock(directory, () => removePrivateFile(join(directory, keyFileName(label)))),
-      list: () => listBlobs(directory),
+      list: () => listKeyFiles(directory, (...file) => parseKeyBlob(...file).part),
       // the TPM may take its time: the directory is locked for the moment of writing only, and there the first one wins
       withLock: (job) => job(),
     },
@@ -98,25 +94,6 @@ async function keyAuthOf(directory: string, options: OpenKeysOptions): Promise<U
   const { tpm: { keyAuth } = {}, keychainService = KEYCHAIN_SERVICE, keychainTimeout = KEYCHAIN_TIMEOUT } = options;
   if (keyAuth === 'keychain') return keyAuthFromKeychain(directory, keychainService, keychainTimeout);
   return keyAuth && Uint8Array.from(keyAuth);
-}
-
-async function openDirectory(home: string): Promise<string> {
-  const directory = await openPrivateDirectory(home, SUBDIRECTORY);
-  await removeStaleTemporaries(directory, Date.now());
-  return directory;
-}
-
-async function listBlobs(directory: string): Promise<KeyInfo[]> {
-  const names = await fileWork(`list ${directory}`, () => readdir(directory));
-  const keys: KeyInfo[] = [];
-  for (const name of names.filter(isKeyFileName)) {
-    const path = join(directory, name);
-    const content = await readPrivateFile(path);
-    if (content === undefined) continue; // deleted since
-    const { label, alg, thumbprint } = parseKeyBlob(path, name, content).part;
-    keys.push({ label, alg, thumbprint });
-  }
-  return keys;
 }
 
 function why({ tcti, managed }: Tcti, { parent }: Opened): string {

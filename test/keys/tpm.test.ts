@@ -2,7 +2,7 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type KeyProvider, type OpenKeysOptions, openKeys } from 'attested/keys';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { keyFileName } from '../../src/keys/files/key-name.ts';
+import { keyFileName } from '../../src/keys/files/key-files.ts';
 import { authValueFor } from '../../src/keys/tpm/references.ts';
 import { openEsys } from '../../src/native/tpm2-tss/index.ts';
 import { makeCredential } from '../../src/tpm2/make-credential.ts';

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { placeNames } from '../../keys/files/place.ts';
 import { type Finding, finding } from './findings.ts';
 
 export interface ClockReport {
@@ -28,7 +29,7 @@ export async function examineClock(
     ...WITNESSES,
     fileURLToPath(import.meta.url),
     directory,
-    ...['backend.json', 'software-keys', 'tpm-keys', 'keychain'].map((name) => join(directory, name)),
+    ...['backend.json', ...Object.values(placeNames)].map((name) => join(directory, name)),
   ];
   const written = await Promise.all(
     files.map(async (path) => ({ path, time: (await stat(path).catch(() => undefined))?.mtimeMs ?? 0 })),

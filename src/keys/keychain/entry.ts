@@ -6,11 +6,10 @@ import { createPrivateKey, type webcrypto } from 'node:crypto';
 import { algorithms, type SignatureAlgorithm } from '../../core/algorithms.ts';
 import { utf8 } from '../../core/bytes.ts';
 import { parseJsonObject } from '../../core/json.ts';
-import { readPublicJwk } from '../../core/jwk.ts';
 import type { JsonWebKey } from '../../core/signer.ts';
 import { AttestedError } from '../../errors.ts';
 import { equalInConstantTime, generatePrivateKey, sha256 } from '../../platform/crypto.ts';
-import type { HeldKey } from '../kept.ts';
+import { type HeldKey, publicPartOf } from '../kept.ts';
 import { importSigner } from '../signers.ts';
 
 export interface EntryKey extends HeldKey {
@@ -39,8 +38,7 @@ export async function openEntry(label: string, entry: Uint8Array, held: EntryKey
     });
     const key = await crypto.subtle.importKey('pkcs8', der, webAlgorithm(alg), false, ['sign']);
     der.fill(0);
-    const jwk = readPublicJwk(signer.publicJwk, 'key_store_corrupt');
-    return { part: { label, alg, jwk, thumbprint: signer.thumbprint }, key, digest };
+    return { part: publicPartOf(label, alg, signer), key, digest };
   } catch {
     // the cause is left out: it may quote the key
     throw new AttestedError(

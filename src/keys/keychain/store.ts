@@ -9,13 +9,13 @@ import { AttestedError } from '../../errors.ts';
 import { createPrivateFile } from '../../platform/files.ts';
 import { machineSecretFile } from '../directories.ts';
 import { corrupt, fileWork, unavailable } from '../files/faults.ts';
-import { openPrivateDirectory, readPrivateFile, removeStaleTemporaries } from '../files/guarded.ts';
+import { openPrivateDirectory, readPrivateFile } from '../files/guarded.ts';
 import { readJsonFile, writeJsonFile } from '../files/json-file.ts';
 import { withDirectoryLock } from '../files/lock.ts';
+import { openPlace, placeNames } from '../files/place.ts';
 import { isSecretFileName } from '../secrets.ts';
 import type { Keychain } from './client.ts';
 
-const SUBDIRECTORY = 'keychain';
 const HEADER = 'keychain.json';
 const FORMAT = 'attested keychain store';
 const VERSION = 1;
@@ -34,10 +34,9 @@ export interface KeychainStore {
  * @throws AttestedError `key_store_*`
  */
 export async function openKeychainStore(home: string, service: string, keychain: Keychain): Promise<KeychainStore> {
-  const directory = await openPrivateDirectory(home, SUBDIRECTORY);
-  await removeStaleTemporaries(directory, Date.now());
+  const directory = await openPlace(home, 'keychain');
   // one lock for the user, as there is one keychain: agents with directories of their own may ask for the same label
-  const lockDirectory = await openPrivateDirectory(dirname(machineSecretFile()), SUBDIRECTORY);
+  const lockDirectory = await openPrivateDirectory(dirname(machineSecretFile()), placeNames.keychain);
   const withLock = <T>(job: () => Promise<T>): Promise<T> => withDirectoryLock(lockDirectory, job);
   const id = (await readId(directory)) ?? (await makeId(directory));
   const entry = { service: `${service} secrets`, account: id };

@@ -1,16 +1,15 @@
 /** Keys in encrypted files, one file per key. */
 import type { KeyObject } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { generatePrivateKeyDer, signBytes } from '../../platform/crypto.ts';
 import { createPrivateFile } from '../../platform/files.ts';
 import { fileWork } from '../files/faults.ts';
 import { readPrivateFile, removePrivateFile } from '../files/guarded.ts';
-import { isKeyFileName, keyFileName } from '../files/key-name.ts';
+import { keyFileName, listKeyFiles } from '../files/key-files.ts';
 import { withDirectoryLock } from '../files/lock.ts';
 import { type HeldKey, keepKeys, samePublicPart } from '../kept.ts';
 import type { OpenKeysOptions } from '../options.ts';
-import type { KeyInfo, KeyProvider } from '../provider.ts';
+import type { KeyProvider } from '../provider.ts';
 import { fileSecrets } from '../secrets.ts';
 import type { Derivation } from './header.ts';
 import { openKey, parseKeyFile, sealKey } from './key-file.ts';
@@ -56,7 +55,7 @@ export async function openFileKeys(
 
       // the content does not matter: a damaged key can be deleted too, which is how its label becomes free again
       remove: (label) => removePrivateFile(pathOf(label)),
-      list: () => listKeyFiles(directory),
+      list: () => listKeyFiles(directory, (...file) => parseKeyFile(...file).public),
       sign: ({ part, key }, data) => signBytes(part.alg, key, data),
       withLock: (job) => withDirectoryLock(directory, job),
     },
@@ -71,19 +70,6 @@ export async function openFileKeys(
     ...keys,
     secrets: fileSecrets({ directory, key: async () => root, assertOpen }),
   };
-}
-
-async function listKeyFiles(directory: string): Promise<KeyInfo[]> {
-  const names = await fileWork(`list ${directory}`, () => readdir(directory));
-  const keys: KeyInfo[] = [];
-  for (const name of names.filter(isKeyFileName)) {
-    const path = join(directory, name);
-    const content = await readPrivateFile(path);
-    if (content === undefined) continue; // deleted since
-    const { label, alg, thumbprint } = parseKeyFile(path, name, content).public;
-    keys.push({ label, alg, thumbprint });
-  }
-  return keys;
 }
 
 const PROTECTION: Record<string, string> = {

@@ -13,9 +13,9 @@ import type { Signer } from '../../core/signer.ts';
 import { signerOf, thumbprintOf } from '../../platform/crypto.ts';
 import { corrupt } from '../files/faults.ts';
 import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
-import { keyFileName } from '../files/key-name.ts';
+import { keyFileName } from '../files/key-files.ts';
 import { readSealedMembers, type Sealed, seal, sealedMembers, unseal } from '../files/sealed.ts';
-import type { PublicPart } from '../kept.ts';
+import { type PublicPart, publicPartOf } from '../kept.ts';
 
 const FORMAT = 'attested software key';
 const VERSION = 1;
@@ -30,13 +30,7 @@ export interface KeyFile {
 /** A new key file's content. @param der PKCS #8; overwritten with zeros */
 export function sealKey(label: string, alg: SignatureAlgorithm, der: Uint8Array, root: KeyObject): string {
   const key = privateKeyOf(der);
-  const signer = signerOf(key, alg);
-  const part: PublicPart = {
-    label,
-    alg,
-    jwk: readPublicJwk(signer.publicJwk, 'invalid_argument'),
-    thumbprint: signer.thumbprint,
-  };
+  const part = publicPartOf(label, alg, signerOf(key, alg));
   const sealed = seal(root, PURPOSE, additionalData(part), der);
   der.fill(0);
   return writeJsonFile({

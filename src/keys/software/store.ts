@@ -6,9 +6,10 @@ import { utf8 } from '../../core/bytes.ts';
 import { AttestedError } from '../../errors.ts';
 import { createPrivateFile } from '../../platform/files.ts';
 import { fileWork, unavailable, wrongSecret } from '../files/faults.ts';
-import { openPrivateDirectory, readPrivateFile, removeStaleTemporaries } from '../files/guarded.ts';
-import { isKeyFileName } from '../files/key-name.ts';
+import { readPrivateFile } from '../files/guarded.ts';
+import { isKeyFileName } from '../files/key-files.ts';
 import { withDirectoryLock } from '../files/lock.ts';
+import { openPlace } from '../files/place.ts';
 import { type OpenKeysOptions, SCRYPT_LOG2N } from '../options.ts';
 import { isSecretFileName } from '../secrets.ts';
 import {
@@ -22,8 +23,6 @@ import {
 } from './header.ts';
 import { chooseMachineSecret, type Machine, type MachineSource, readMachineSecret } from './machine-secret.ts';
 
-/** Below the directory that the user names, which others of our files may share. */
-const SUBDIRECTORY = 'software-keys';
 const HEADER = 'store.json';
 
 export interface OpenedStore {
@@ -35,8 +34,7 @@ export interface OpenedStore {
 
 /** @throws AttestedError `key_store_*` */
 export async function openStore(parent: string, options: OpenKeysOptions, machine: Machine): Promise<OpenedStore> {
-  const directory = await openPrivateDirectory(parent, SUBDIRECTORY);
-  await removeStaleTemporaries(directory, Date.now());
+  const directory = await openPlace(parent, 'software');
   const header = await readHeader(directory);
   if (header !== undefined) return openExisting(directory, header, options, machine);
   return withDirectoryLock(directory, async () => {

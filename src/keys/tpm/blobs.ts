@@ -20,7 +20,7 @@ import {
   type TemplateOptions,
 } from '../../tpm2/templates.ts';
 import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file.ts';
-import { keyFileName } from '../files/key-name.ts';
+import { keyFileName } from '../files/key-files.ts';
 import type { PublicPart } from '../kept.ts';
 import { TPM_ALGORITHMS } from './algorithms.ts';
 import { readPcrSelection } from './pcrs.ts';

@@ -10,7 +10,7 @@ import { jwsSignature, parseSignature } from '../../tpm2/signature.ts';
 import { type InstanceKeyAlgorithm, instanceKeyTemplate, sealTemplate } from '../../tpm2/templates.ts';
 import { corrupt, fileWork } from '../files/faults.ts';
 import { readPrivateFile } from '../files/guarded.ts';
-import { keyFileName } from '../files/key-name.ts';
+import { keyFileName } from '../files/key-files.ts';
 import { type HeldKey, type PublicPart, samePublicPart } from '../kept.ts';
 import { isSecretFileName } from '../secrets.ts';
 import { assertAvailable } from './algorithms.ts';
