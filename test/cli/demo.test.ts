@@ -1,11 +1,16 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type Act, type Outcome, perform } from '../../src/cli/demo/act.ts';
 import { Halt } from '../../src/cli/demo/halt.ts';
 import { judge } from '../../src/cli/demo/judge.ts';
+import { openProcesses } from '../../src/cli/demo/processes.ts';
 import type { LoggedRefusal } from '../../src/cli/demo/protocol.ts';
-import { textNarrator } from '../../src/cli/demo/report.ts';
+import { type Report, textNarrator } from '../../src/cli/demo/report.ts';
 import type { Scene } from '../../src/cli/demo/scene.ts';
 import { listen } from '../../src/cli/demo/serve.ts';
+import { openSoftwareTpms } from '../../src/cli/demo/software-tpm.ts';
 
 /** A scene with an MCP server that has logged these refusals. */
 function sceneWith(...refusals: LoggedRefusal[]): Scene {
@@ -66,6 +71,80 @@ test('nobody there yet: 503', async () => {
   const http = await listen();
   onTestFinished(() => http.close());
   expect((await fetch(http.origin)).status).toBe(503);
+});
+
+describe('the processes of the demo', () => {
+  const openForTest = () => {
+    const processes = openProcesses(() => undefined, 20_000);
+    onTestFinished(() => processes.stop());
+    return processes;
+  };
+
+  test('one that is asked to end is no failure, and the others go on', async () => {
+    const processes = openForTest();
+    const one = processes.start('attester', 'attester');
+    const other = processes.start('attester', 'other attester');
+    const origin = await one.listen();
+    await processes.end(one);
+    await expect(fetch(origin)).rejects.toThrow();
+    expect(await other.listen()).toMatch(/^http:/);
+    expect(await Promise.race([processes.failed, Promise.resolve('none failed')])).toBe('none failed');
+  });
+
+  test('one that ends unasked is', async () => {
+    const processes = openForTest();
+    const one = processes.start('attester', 'attester');
+    await one.listen();
+    process.kill(one.pid, 'SIGKILL');
+    await expect(processes.failed).rejects.toThrow('the process of the attester ended unasked (SIGKILL)');
+  });
+
+  test('none starts after the end: an act that was interrupted may still be running', async () => {
+    const processes = openForTest();
+    await processes.stop();
+    expect(() => processes.start('agent', 'agent')).toThrow('the demo has ended');
+  });
+});
+
+describe('software TPMs', () => {
+  test('a directory whose path is too long for a socket is told', async () => {
+    const place = await mkdtemp(join(tmpdir(), 'demo-'));
+    onTestFinished(() => rm(place, { recursive: true }));
+    const long = join(place, 'x'.repeat(100));
+    await mkdir(long);
+    const tpms = openSoftwareTpms(long);
+    await expect(tpms.start('maker')).rejects.toThrow('too long for a socket');
+    await tpms.stop();
+    await expect(tpms.start('maker')).rejects.toThrow('the demo has ended');
+  });
+});
+
+describe('what the report says of the TPM', () => {
+  const end = (report: Partial<Report>) => {
+    let text = '';
+    const out = (part: string) => {
+      text += part;
+    };
+    const io = { out, err: out, stdin: async () => '', colours: false, columns: undefined, now: () => 0 };
+    textNarrator(io).end({ ok: true, ms: 1, steps: [], attacks: [], ...report });
+    return text;
+  };
+
+  test.each<[string, Partial<Report>, RegExp | undefined]>([
+    ['files', { keys: 'software', softwareTpm: false }, /^No TPM was used. To see it with one: .*--tpm swtpm$/m],
+    ['a keychain', { keys: 'keychain', softwareTpm: false }, /^No TPM was used/m],
+    ['a software TPM', { keys: 'tpm', softwareTpm: true }, /proved nothing about hardware/],
+    ["the machine's", { keys: 'tpm', softwareTpm: false }, undefined],
+    ['a failure', { ok: false, keys: 'software', softwareTpm: false }, undefined],
+  ])('%s', (_what, report, line) => {
+    const text = end(report);
+    if (line === undefined) expect(text).not.toMatch(/TPM/);
+    else expect(text).toMatch(line);
+  });
+
+  test('keys that stay in the keychain are named', () => {
+    expect(end({ keys: 'keychain', softwareTpm: false, directory: '/d', keychainService: 's' })).toMatch(/under s$/m);
+  });
 });
 
 describe('the report on a narrow terminal', () => {

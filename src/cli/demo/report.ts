@@ -62,9 +62,10 @@ export function textNarrator(io: Io): Narrator {
       const good = [...steps, ...attacks].filter((outcome) => outcome.ok).length;
       const counted = `${steps.length} steps, ${attacks.length} attacks, ${good} as expected`;
       io.out(`${ok ? paint.green('All as it should be') : paint.red('Failed')}: ${counted}, ${milliseconds(ms)}.\n`);
+      if (!ok) return;
       if (softwareTpm)
-        io.out('The TPM was a program: it showed what a real one does, and proved nothing about hardware.\n');
-      else if (keys !== undefined && keys !== 'tpm') io.out(`No TPM was used. To see it with one: ${withTpm()}\n`);
+        print('The TPM was a program: it showed what a real one does, and proved nothing about hardware.', 0);
+      else if (keys !== undefined && keys !== 'tpm') print(`No TPM was used. To see it with one: ${withTpm()}`, 0);
     },
   };
 }

@@ -52,10 +52,11 @@ export function openSoftwareTpms(parent: string): SoftwareTpms {
     const made = await newMaker(directory, maker);
     const state = join(directory, 'state');
     await mkdir(state);
-    await runTool('swtpm_setup', [
-      ...['--tpm2', '--ecc', '--create-ek-cert', '--overwrite'],
-      ...['--tpmstate', state, '--config', made.config],
-    ]);
+    await runTool(
+      'swtpm_setup',
+      [...['--tpm2', '--ecc', '--create-ek-cert', '--overwrite'], ...['--tpmstate', state, '--config', made.config]],
+      directory,
+    );
     if (stopped) throw new Error('the demo has ended');
     const server = [
       ...['swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`],
@@ -140,9 +141,10 @@ async function findCommand(name: string): Promise<string> {
   throw await missing(name);
 }
 
-async function runTool(command: string, args: readonly string[]): Promise<void> {
+/** @param temporary where it may leave files, if it is interrupted */
+async function runTool(command: string, args: readonly string[], temporary: string): Promise<void> {
   try {
-    await promisify(execFile)(command, args, { timeout: MADE_WITHIN });
+    await promisify(execFile)(command, args, { timeout: MADE_WITHIN, env: { ...process.env, TMPDIR: temporary } });
   } catch (error) {
     const { code, stdout = '', stderr = '' } = error as Error & { code?: unknown; stdout?: string; stderr?: string };
     if (code === 'ENOENT') throw await missing(command);
