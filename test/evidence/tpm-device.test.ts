@@ -5,7 +5,17 @@ import { proveActivation, proveTpm } from '../../src/evidence/tpm/prove.ts';
 import { attest, CLIENT, challengeOf, enrol, post } from '../attester/helpers.ts';
 import { copyOf, replace, type SoftwareTpm } from './software-tpm.ts';
 
-import { attestTpm, enrolTpm, firstStep, newTpm, refusals, type Setting, stranger, tpmAttester } from './tpm-world.ts';
+import {
+  attestTpm,
+  enrolTpm,
+  firstStep,
+  maker,
+  newTpm,
+  refusals,
+  type Setting,
+  stranger,
+  tpmAttester,
+} from './tpm-world.ts';
 
 describe('an instance keeps its device', () => {
   async function enrolled(setting: Setting = {}) {
@@ -149,5 +159,19 @@ describe('an instance keeps its device', () => {
     const { attester, tpm } = await enrolled();
     await attester.revoke({ thumbprint: tpm.signers().enrolmentSigner.thumbprint });
     expect(await enrolTpm(attester, tpm)).toMatchObject({ status: 403, body: { error: 'access_denied' } });
+  });
+
+  test('a revocation is of the instance: its TPM enrols anew with new keys and a new token, unless the inventory leaves it out', async () => {
+    const banned = new Set<string>();
+    const { attester, tpm } = await enrolled({ tpm: { roots: [maker.der], inventory: (ek) => !banned.has(ek) } });
+    const [first] = await attester.instances();
+    await attester.revoke({ instanceId: first!.instanceId });
+    replace(tpm, 'enrolment');
+    replace(tpm, 'instance');
+    expect((await enrolTpm(attester, tpm)).status).toBe(200);
+    const [, second] = await attester.instances();
+    expect(second!.device!.ek).toBe(first!.device!.ek);
+    banned.add(first!.device!.ek);
+    expect(await attestTpm(attester, tpm)).toMatchObject({ status: 403, body: { error: 'access_denied' } });
   });
 });
