@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
+import { AttestedError } from '../errors.ts';
 import { urlUnder } from '../mcp/request-target.ts';
 import { assertSafeUrl } from '../platform/http.ts';
 
@@ -24,12 +25,13 @@ export interface NodeListenerOptions {
  * `headers` would keep the first and drop the rest. A client that goes away aborts the request's `signal`. What no `Request`
  * can express (a target without a path, TRACE) is answered with 400.
  *
- * @throws AttestedError `invalid_argument` when `url` is not https, or http on loopback
+ * @throws AttestedError `invalid_argument` when `url` is missing, or neither https nor http on loopback
  */
 export function toNodeListener(
   handler: (request: Request) => Response | Promise<Response>,
-  { url, onError = (error) => console.error(error) }: NodeListenerOptions,
+  { url, onError = (error) => console.error(error) }: NodeListenerOptions = {} as NodeListenerOptions,
 ): (incoming: IncomingMessage, outgoing: ServerResponse) => void {
+  if (url === undefined) throw new AttestedError('invalid_argument', 'url must be this server as its clients see it');
   const { origin } = assertSafeUrl(url);
 
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {

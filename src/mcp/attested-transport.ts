@@ -2,6 +2,7 @@
 import type { Agent, Presenter } from '../agent/index.ts';
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { isRetryCode, type RetryCode } from '../core/oauth-errors.ts';
+import { AttestedError } from '../errors.ts';
 import {
   ATTESTATION_META_KEY,
   challengeIn,
@@ -31,12 +32,17 @@ export interface AttestedTransportOptions {
 /**
  * Wraps a client's transport (SDK v1 or v2): `client.connect(attestedTransport(new StdioClientTransport(…), agent, { server }))`.
  * A refusal that names a fresh challenge, or wants a fresher attestation, is answered once, out of the client's sight.
+ *
+ * @throws AttestedError `invalid_argument` without the server's name
  */
 export function attestedTransport<T extends TransportLike>(
   transport: T,
   agent: Pick<Agent, 'presenter'>,
   { server, frequency = 'request' }: AttestedTransportOptions,
 ): T {
+  if (!URL.canParse(server)) {
+    throw new AttestedError('invalid_argument', 'server must be the audience of its verifier, a URL or a URN');
+  }
   return interpose(transport, (ends) => clientHalf(ends, agent.presenter(server), frequency === 'session'));
 }
 

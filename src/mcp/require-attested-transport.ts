@@ -54,8 +54,8 @@ export function requireAttestedTransport<T extends TransportLike>(
   transport: T,
   options: RequireAttestedTransportOptions,
 ): T {
-  const { role, policy } = options.verifier;
-  if (role !== 'rs' || !policy.concatenated || !policy.popMethods.includes('attestation_pop_jwt')) {
+  const { role, policy } = options?.verifier ?? {};
+  if (role !== 'rs' || !policy?.concatenated || !policy.popMethods.includes('attestation_pop_jwt')) {
     throw new AttestedError(
       'invalid_argument',
       "a transport without headers needs a verifier of the role 'rs' whose policy has concatenated: true",

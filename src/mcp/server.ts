@@ -5,6 +5,7 @@ import { AttestedError } from '../errors.ts';
 import { assertTokenBoundTo } from '../verifier/binding.ts';
 import type { AttestedClient, Verifier } from '../verifier/verifier.ts';
 import type { AccessToken, VerifyAccessToken } from './access-tokens.ts';
+import { assertUsable } from './gate-options.ts';
 import { readMessages } from './messages.ts';
 import { urlUnder } from './request-target.ts';
 import { openSessions } from './sessions.ts';
@@ -76,18 +77,13 @@ export interface RequireAttestedAgentOptions {
  * that was seen first in it, as far as this process remembers: to others it does not exist (404). Left to the caller: what the
  * caller may do.
  *
- * @throws AttestedError `invalid_argument` for a verifier of another role
+ * @throws AttestedError `invalid_argument` for a verifier of another role, and for options that mean nothing
  */
 export function requireAttestedAgent(
   options: RequireAttestedAgentOptions,
 ): (request: GateRequest) => Promise<AuthInfo | Response> {
+  assertUsable(options);
   const { verifier, requiredScopes = [], binding = 'when-bound', resourceMetadataUrl, now = Date.now } = options;
-  if (verifier.role !== 'rs') {
-    throw new AttestedError(
-      'invalid_argument',
-      "the verifier of an MCP server has the role 'rs' and its resource as audience",
-    );
-  }
   const verifyToken =
     typeof options.verifyAccessToken === 'function'
       ? options.verifyAccessToken

@@ -66,7 +66,7 @@ function compile(demand: ToolDemand, now: () => number): Check {
   }
   if ('status' in require)
     throw new AttestedError('invalid_argument', 'status is demanded of all requests, by the policy');
-  const policy = resolvePolicy({ require });
+  const policy = policyOf(require);
   if (maxAge === undefined && Object.keys(require).length === 0) return () => undefined;
   return (client) => {
     if (client === undefined) {
@@ -88,6 +88,17 @@ function compile(demand: ToolDemand, now: () => number): Check {
       rule: 'VER-5',
     });
   };
+}
+
+function policyOf(require: Omit<ToolDemand, 'maxAge'>): ReturnType<typeof resolvePolicy> {
+  try {
+    return resolvePolicy({ require });
+  } catch (error) {
+    throw new AttestedError(
+      'invalid_argument',
+      (error as Error).message.replace('policy.require.', 'what a tool demands: '),
+    );
+  }
 }
 
 /** A tool's result that says no, for MCP SDK v1 and v2. */
