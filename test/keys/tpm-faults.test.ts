@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createPublicKey } from 'node:crypto';
 import { once } from 'node:events';
-import { cpSync, rmSync } from 'node:fs';
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -177,10 +178,15 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
     await other.stop();
   });
 
-  test('slots that another program left full are waited for, then taken', async () => {
+  test.each([
+    ['tpm2_createprimary', '-C', 'n'],
+    ['tpm2_loadexternal', '-C', 'n', '-G', 'ecc', '-u', 'public.pem'],
+  ])('slots that another program left full are waited for, then taken: %s', async (command, ...args) => {
     const signer = await (await open()).createKey({ label: 'a key' });
     await new Promise((resolve) => setTimeout(resolve, 400)); // ours are given back
-    for (let i = 0; i < 3; i++) await tpm.tools('tpm2_createprimary', '-C', 'n', '-c', `${i}.ctx`);
+    const key = createPublicKey({ key: signer.publicJwk, format: 'jwk' });
+    writeFileSync(join(tpm.directory, 'public.pem'), key.export({ type: 'spki', format: 'pem' }));
+    for (let i = 0; i < 3; i++) await tpm.tools(command!, ...args, '-c', `${i}.ctx`);
     expect((await tpm.tools('tpm2_getcap', 'handles-transient')).match(/0x8/g)).toHaveLength(3);
     await works(signer);
   });
@@ -198,14 +204,22 @@ describe.skipIf(skipTpm)('a TPM that fails', () => {
   });
 
   test('lock-out does not concern our keys, and is told where it does', async () => {
-    const keys = await open();
+    const keys = await open({ keyAuth: Buffer.alloc(32, 7) });
     const signer = await keys.createKey({ label: 'a key' });
     await tpm.tools('tpm2_dictionarylockout', '-s', '-n', '1', '-t', '1000', '-l', '1000');
     await tpm.tools('tpm2_createprimary', '-C', 'n', '-c', 'p.ctx', '-p', 'right');
     await tpm.tools('tpm2_create', '-C', 'p.ctx', '-P', 'wrong', '-u', 'u', '-r', 'r').catch(() => undefined);
     expect(await tpm.tools('tpm2_getcap', 'properties-variable')).toMatch(/inLockout: +1/);
     await tpm.tools('tpm2_flushcontext', '-t');
+    const right = tpm.tools('tpm2_create', '-C', 'p.ctx', '-P', 'right', '-u', 'u', '-r', 'r');
+    await expect(right).rejects.toThrow(/0x921/i);
+    await tpm.tools('tpm2_flushcontext', '-t');
     await works(signer);
+    await works(await keys.createKey({ label: 'made in lock-out' }));
+    await keys.secrets.set('a secret', data);
+    expect(Buffer.from((await keys.secrets.get('a secret'))!)).toEqual(data);
+    await keys.tpm!.certify('a key', data);
+    await keys.tpm!.quote({ sha256: [7] }, data);
   });
 
   test('two agents on one TPM, both busy, both get on', async () => {
