@@ -223,6 +223,23 @@ describe.skipIf(skipTpm)('keys in a TPM', () => {
         expect(verifiesInNode(mended!, await mended!.sign(data))).toBe(true);
       }));
 
+    test.each([undefined, Buffer.alloc(32, 7)])(
+      'with another label written inside, too, are that key under that label; an auth value stops it (%s)',
+      (keyAuth) =>
+        inPlace(async (keys, place) => {
+          const one = await keys.createKey({ label: 'one' });
+          const path = (label: string) => join(place.directory, 'tpm-keys', keyFileName(label));
+          const blob = JSON.parse(await readFile(path('one'), 'utf8')) as object;
+          await keys.createKey({ label: 'two' });
+          await writeFile(path('two'), JSON.stringify({ ...blob, label: 'two' }));
+          const two = await keys.getKey('two');
+          expect(two!.thumbprint).toBe(one.thumbprint);
+          const signing = two!.sign(data);
+          if (keyAuth === undefined) expect(verifiesInNode(one, await signing)).toBe(true);
+          else await expect(signing).rejects.toMatchObject({ code: 'key_store_wrong_secret' });
+        }, keyAuth && { keyAuth }),
+    );
+
     test('that say something else of their auth value are looked at again once they are mended', () =>
       inPlace(
         async (keys, place) => {
