@@ -11,18 +11,19 @@ import type { Signer } from './core/signer.ts';
 import { AttestedError } from './errors.ts';
 import { randomId, sha256Base64url } from './platform/crypto.ts';
 
-export { type Algorithm, signatureAlgorithms } from './core/algorithms.ts';
+export { type Algorithm, type SignatureAlgorithm, signatureAlgorithms } from './core/algorithms.ts';
 export type { AttestationClaims, CreateAttestationOptions, ParsedAttestation } from './core/attestation.ts';
 export { parseAttestation } from './core/attestation.ts';
 export { joinAttestation, splitAttestation } from './core/concatenated.ts';
 export { type ParsedDpopProof, parseDpopProof } from './core/dpop.ts';
+export type { JsonObject } from './core/json.ts';
 export type { PublicJwk } from './core/jwk.ts';
-export { clientMetadata } from './core/metadata.ts';
+export { clientMetadata, type PopMethod } from './core/metadata.ts';
 export { type ParsedPop, parsePop } from './core/pop.ts';
 export { defineProfile, type Profile } from './core/profile.ts';
 export { NEWEST_REVISION, type RevisionNumber, revisions } from './core/revisions.ts';
 export type { JsonWebKey, Signer } from './core/signer.ts';
-export { AttestedError, type ErrorCode } from './errors.ts';
+export { AttestedError, type ErrorCode, type ErrorDetails } from './errors.ts';
 
 /**
  * Creates a Client Attestation JWT (ABCA §4).

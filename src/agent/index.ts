@@ -1,4 +1,8 @@
 /** `attested/agent`: the client instance. */
+export type { PopMethod } from '../core/metadata.ts';
+export type { RetryCode } from '../core/oauth-errors.ts';
+export type { AttestationRequest } from '../evidence/protocol.ts';
+export type { FetchLike } from '../platform/http.ts';
 export {
   type Agent,
   type AgentFetch,
@@ -8,6 +12,7 @@ export {
   type DpopSession,
   type IdentityInfo,
 } from './agent.ts';
+export type { ForeignTokens } from './artifacts.ts';
 export type { AttesterLocation } from './attester-client.ts';
 export type { Correlation, Correlations } from './correlations.ts';
 export type { AgentEvent, EventListener } from './events.ts';

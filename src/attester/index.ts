@@ -1,5 +1,6 @@
 /** `attested/attester`: the Client Attester. */
 
+export type { KeyEvidence, KeyStorage } from '../core/storage.ts';
 export type { DeviceStatement } from '../evidence/protocol.ts';
 export type { ClockAfterReset, TpmClock } from '../evidence/tpm/clock.ts';
 export type { PcrPins, ProvedLog, TpmTrustOptions } from '../evidence/tpm/trust.ts';

@@ -20,6 +20,7 @@ export { defaultDirectory } from './directories.ts';
 export type { OpenKeysOptions } from './options.ts';
 export type { KeyInfo, KeyProvider, SecretStore } from './provider.ts';
 export { generateSigner, importSigner } from './signers.ts';
+export type { TpmOptions } from './tpm/options.ts';
 
 type Opener = (options: OpenKeysOptions) => Promise<KeyProvider>;
 

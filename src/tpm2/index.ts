@@ -1,5 +1,5 @@
 /** `attested/tpm2`: TPM 2.0 structures and the checks on them, as pure functions. */
-export type { CurveName, HashName, KdfName, ModeName, SchemeName, SignatureScheme } from './algorithms.ts';
+export type { CipherName, CurveName, HashName, KdfName, ModeName, SchemeName, SignatureScheme } from './algorithms.ts';
 export {
   type Attested,
   type AttestOf,

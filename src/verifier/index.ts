@@ -1,18 +1,24 @@
 /** `attested/verifier`: for Authorization Servers and Resource Servers. */
 
+export type { HeadersInput } from '../core/headers.ts';
+export type { JoseHeader } from '../core/jwt.ts';
+export type { PopMethod, PopMethodOrNone } from '../core/metadata.ts';
 export { defineProfile, type Profile } from '../core/profile.ts';
+export type { KeyEvidence, KeyStatement, KeyStorage } from '../core/storage.ts';
 export { AttestedError, type ErrorCode } from '../errors.ts';
+export type { FetchLike, FetchLimits } from '../platform/http.ts';
 export type { AttestationVerdict, VerifiedAttestation } from './attestations.ts';
 export { assertBoundTo, assertTokenBoundTo, bindingOf } from './binding.ts';
 export {
   type ChallengeContext,
   type ChallengeStore,
   type Challenges,
+  type ChallengeVerdict,
   memoryChallengeStore,
   sealedChallenges,
   storedChallenges,
 } from './challenges.ts';
-export type { Policy } from './policy.ts';
+export type { Policy, ResolvedPolicy } from './policy.ts';
 export {
   type GrantStore,
   memoryGrantStore,
@@ -29,7 +35,7 @@ export { type JkuOptions, jku } from './trust/jku.ts';
 export { type JwksOptions, jwks } from './trust/jwks.ts';
 export { type MacKey, mac } from './trust/mac.ts';
 export { type RemoteJwksOptions, remoteJwks } from './trust/remote-jwks.ts';
-export type { TrustedKey, TrustOptions, TrustSource } from './trust/source.ts';
+export type { TokenClaims, TrustedKey, TrustOptions, TrustSource } from './trust/source.ts';
 export { type X5cOptions, x5c } from './trust/x5c.ts';
 export {
   type AttestedClient,

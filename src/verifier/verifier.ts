@@ -14,7 +14,7 @@ import type { KeyStatement } from '../core/storage.ts';
 import { AttestedError } from '../errors.ts';
 import { type AttestationVerdict, attestationVerifier } from './attestations.ts';
 import { type Challenges, sealedChallenges } from './challenges.ts';
-import { type Policy, resolvePolicy } from './policy.ts';
+import { type Policy, type ResolvedPolicy, resolvePolicy } from './policy.ts';
 import {
   type Possession,
   type PossessionRules,
@@ -93,7 +93,7 @@ export interface AttestedClient {
 export interface Verifier {
   readonly role: 'as' | 'rs';
   readonly audience: string;
-  readonly policy: Readonly<Pick<ReturnType<typeof resolvePolicy>, 'popMethods' | 'concatenated'>>;
+  readonly policy: Readonly<Pick<ResolvedPolicy, 'popMethods' | 'concatenated'>>;
   /**
    * Verifies attestation and proof of possession of one request.
    *

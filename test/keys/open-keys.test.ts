@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { defaultDirectory, openKeys } from 'attested/keys';
+import { openKeys } from 'attested/keys';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { machineSecretFile } from '../../src/keys/directories.ts';
+import { directoriesOf } from '../../src/keys/directories.ts';
 import { makePlace, type Place } from './places.ts';
 
 const machineSecret = Buffer.alloc(32, 7);
@@ -79,10 +79,10 @@ describe('directories', () => {
     ['Windows', { LOCALAPPDATA: '/users/agent/local' }, 'win32', '/users/agent/local/attested'],
     ['Windows without its variable', {}, 'win32', '/home/agent/AppData/Local/attested'],
   ])('%s', (_what, env, platform, expected) => {
-    expect(defaultDirectory(env, platform, home)).toBe(expected);
+    const { state, machine } = directoriesOf({ env, platform, home });
+    expect(state).toBe(expected);
     // a copy of the state directory never takes the machine's secret along
-    const secret = machineSecretFile(env, platform, home);
-    expect(secret.startsWith(`${expected}/`)).toBe(false);
-    expect(secret).toMatch(/\/attested-machine\/secret$/);
+    expect(machine.startsWith(`${expected}/`)).toBe(false);
+    expect(machine).toMatch(/\/attested-machine$/);
   });
 });
