@@ -41,6 +41,21 @@ export function worker(provider: OAuthProviderLike<Env, unknown>): { fetch: unkn
 
 // #endregion
 
+import { attestationExtension, attestedAuthHandler, type BetterAuthLike } from 'attested/integrations/better-auth';
+
+/** What you pass to oauthProvider, beside your own options. */
+export const extensions: unknown[] = [attestationExtension()];
+
+// #region better-auth
+/** `auth`: betterAuth({ …, plugins: [jwt(), oauthProvider({ …, extensions: [attestationExtension()] })] }) */
+export function handlerOf(auth: BetterAuthLike, secret: Uint8Array): (request: Request) => Promise<Response> {
+  const trust = remoteJwks('https://attester.example/jwks', { clients: ['weather-agent'] });
+  const verifier = createVerifier({ role: 'as', audience: 'https://as.example/api/auth', trust });
+  return attestedAuthHandler(auth, { verifier, keys: [secret] });
+}
+
+// #endregion
+
 import type { AttestedClient } from 'attested/verifier';
 
 // #region binding

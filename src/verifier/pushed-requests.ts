@@ -46,7 +46,8 @@ export interface PushedRequestOptions {
   codeTtl?: number;
 }
 
-const URN = 'urn:ietf:params:oauth:request_uri:';
+/** RFC 9126 §2.2 */
+export const REQUEST_URN = 'urn:ietf:params:oauth:request_uri:';
 const MAX_REQUEST = 8192;
 /** base64url of a SHA-256 (RFC 7636 §4.2). */
 const S256 = /^[A-Za-z0-9_-]{43}$/;
@@ -84,11 +85,11 @@ export function pushedRequests(options: PushedRequestOptions = {}): PushedReques
       const reference = randomId();
       await answered(() => store.put(codeId(challenge), binding, codeTtl * 1000));
       await answered(() => store.put(requestId(reference), text, ttl * 1000));
-      return { request_uri: URN + reference, expires_in: ttl };
+      return { request_uri: REQUEST_URN + reference, expires_in: ttl };
     },
 
     async take(requestUri, clientId) {
-      const reference = requestUri.startsWith(URN) ? requestUri.slice(URN.length) : '';
+      const reference = requestUri.startsWith(REQUEST_URN) ? requestUri.slice(REQUEST_URN.length) : '';
       const id = requestId(reference);
       const text = await answered(() => store.get(id));
       // another client's attempt uses nothing up

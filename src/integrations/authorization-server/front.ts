@@ -6,7 +6,7 @@
 import { CHALLENGE_HEADER, DPOP_NONCE_HEADER, type HeadersInput, readAttestationFields } from '../../core/headers.ts';
 import { isJsonObject, type JsonObject } from '../../core/json.ts';
 import { AttestedError } from '../../errors.ts';
-import { type PushedRequestOptions, pushedRequests } from '../../verifier/pushed-requests.ts';
+import { type PushedRequestOptions, pushedRequests, REQUEST_URN } from '../../verifier/pushed-requests.ts';
 import { sealedTokens } from '../../verifier/sealed-tokens.ts';
 import type { AttestedClient, Verifier } from '../../verifier/verifier.ts';
 import { isAttestedMethod, withAttestationMetadata } from './metadata.ts';
@@ -81,12 +81,14 @@ type Role = 'token' | 'revoke' | 'introspect' | 'push';
 
 /**
  * @param isAttested whether a client is registered with one of our methods
+ * @param vouch puts into a form what tells the server behind that the client is authenticated, where it is no public one
  * @throws AttestedError `invalid_argument`
  */
 export function createFront(
   options: FrontOptions,
   endpoints: ServerEndpoints,
   isAttested: (clientId: string) => boolean | Promise<boolean>,
+  vouch?: (form: URLSearchParams, client: AttestedClient) => void | Promise<void>,
 ): Front {
   const { verifier, keys, pushed: pushing = 'optional', onRefusal } = options;
   if (verifier?.role !== 'as') {
@@ -134,7 +136,9 @@ export function createFront(
       throw new AttestedError('invalid_client', 'the client is not registered for attestation', { rule: 'META-5' });
     }
     form.set('client_id', client.clientId);
-    return roleRules[role](form, client);
+    const verdict = await roleRules[role](form, client);
+    if (verdict.kind === 'attested') await vouch?.(form, client);
+    return verdict;
   }
 
   const roleRules: Record<Role, (form: URLSearchParams, client: AttestedClient) => Promise<Verdict>> = {
@@ -180,7 +184,7 @@ export function createFront(
     const given = method === 'POST' ? ((await form()) ?? new URLSearchParams()) : url.searchParams;
     const clientId = given.get('client_id') ?? '';
     const requestUri = given.get('request_uri');
-    if (requestUri !== null) {
+    if (requestUri?.startsWith(REQUEST_URN)) {
       refuseRepeated(given);
       return { kind: 'redirected', query: await requests.take(requestUri, clientId) };
     }
@@ -236,7 +240,11 @@ export function createFront(
         return { kind: 'answer', response: verifier.respond(error) };
       }
     },
-    document: (document) => (isJsonObject(document) ? withAttestationMetadata(document, verifier, added) : document),
+    // an answer without issuer is an error, not the document
+    document: (document) =>
+      isJsonObject(document) && typeof document.issuer === 'string'
+        ? withAttestationMetadata(document, verifier, added)
+        : document,
     finish(body, client) {
       if (!isJsonObject(body) || typeof body.refresh_token !== 'string') return body;
       return { ...body, refresh_token: sealed.seal(body.refresh_token, client) };
