@@ -17,13 +17,23 @@ const MAX_TOKEN = 512;
  * @throws AttestedError `invalid_request`, or `http_too_large` past `maxBytes`
  */
 export async function readJsonBody(request: Request, maxBytes: number): Promise<JsonObject> {
-  return jsonOf(request, await readBounded(request, maxBytes));
+  return jsonOf(request, await readBytes(request, maxBytes));
 }
 
 /** Reads a body of one JSON object or of nothing, with the same errors. */
 export async function readOptionalJsonBody(request: Request, maxBytes: number): Promise<JsonObject> {
-  const bytes = await readBounded(request, maxBytes);
+  const bytes = await readBytes(request, maxBytes);
   return bytes.length === 0 ? {} : jsonOf(request, bytes);
+}
+
+/** What breaks off was broken off by the asker: no fault of ours, and nothing to wake an operator for. */
+async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  try {
+    return await readBounded(request, maxBytes);
+  } catch (error) {
+    if (error instanceof AttestedError) throw error;
+    throw invalid('the body broke off');
+  }
 }
 
 function jsonOf(request: Request, bytes: Uint8Array): JsonObject {

@@ -122,6 +122,25 @@ describe('attester on the wire', () => {
     expect(pulled).toBeLessThan(10);
   });
 
+  test.each(['/challenge', '/attestation'])(
+    'a body of %s that breaks off is the asker’s fault, not ours',
+    async (path) => {
+      const { attester, events } = setUp();
+      const body = new ReadableStream({
+        start(controller) {
+          controller.enqueue(new TextEncoder().encode('{"client_id":'));
+          controller.error(new Error('aborted'));
+        },
+      });
+      const init = { body, duplex: 'half' } as RequestInit;
+      expect(await post(attester, path, undefined, init)).toMatchObject({
+        status: 400,
+        body: { error: 'invalid_request' },
+      });
+      expect(events).toMatchObject([{ type: 'refused' }]);
+    },
+  );
+
   test('whatever is sent, the answer is JSON with a 4xx and no stack', async () => {
     const { attester } = setUp();
     await fc.assert(
