@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { DocumentCheck } from '../../src/cli/client-metadata/check.ts';
-import { checkClientDocument } from '../../src/core/client-document.ts';
+import { checkClientDocument } from '../../src/platform/client-document.ts';
 import { sendJson, startServer } from '../support/http.ts';
 import { attested, TERMINAL_CONTROL, withoutLineFeeds } from './harness.ts';
 

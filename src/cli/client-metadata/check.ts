@@ -1,16 +1,16 @@
 /** Looks at a client's metadata document as an authorization server would, and at its attesters' keys if asked to. */
 import { keyFits, signatureAlgorithms } from '../../core/algorithms.ts';
+import { isJsonObject, type JsonObject, parseJsonObject } from '../../core/json.ts';
+import { readPublicJwk } from '../../core/jwk.ts';
+import type { JsonWebKey } from '../../core/signer.ts';
+import { AttestedError } from '../../errors.ts';
 import {
   checkClientDocument,
   type DocumentFinding,
   type EndorsedAttester,
   MAX_DOCUMENT_BYTES,
   readClientAttesters,
-} from '../../core/client-document.ts';
-import { isJsonObject, type JsonObject, parseJsonObject } from '../../core/json.ts';
-import { readPublicJwk } from '../../core/jwk.ts';
-import type { JsonWebKey } from '../../core/signer.ts';
-import { AttestedError } from '../../errors.ts';
+} from '../../platform/client-document.ts';
 import { fetchJson, fetchText, isJson } from '../../platform/http.ts';
 import { UsageError } from '../command.ts';
 import { readText } from '../files.ts';

@@ -1,8 +1,8 @@
 /** A client's metadata document, made of what the operator says. */
 import { signatureAlgorithms } from '../../core/algorithms.ts';
-import { clientUrlFault, isHttpsUrl } from '../../core/client-document.ts';
 import type { JsonObject } from '../../core/json.ts';
 import { authMethodOf, clientMetadata, POP_METHODS, type PopMethod } from '../../core/metadata.ts';
+import { clientUrlFault, isHttpsUrl } from '../../platform/client-document.ts';
 import { type Arguments, UsageError } from '../command.ts';
 
 /** @throws UsageError for what no document may say */

@@ -1,7 +1,8 @@
 /** Trust in the attesters that a client's own metadata document endorses (draft-mcguinness-oauth-client-attesters). */
-import { clientUrlFault, isHttpsUrl, MAX_DOCUMENT_BYTES, readClientAttesters } from '../../core/client-document.ts';
+
 import type { JsonObject } from '../../core/json.ts';
 import { AttestedError } from '../../errors.ts';
+import { clientUrlFault, isHttpsUrl, MAX_DOCUMENT_BYTES, readClientAttesters } from '../../platform/client-document.ts';
 import { importPublicKey } from '../../platform/crypto.ts';
 import { assertSafeUrl, type FetchLike, fetchJson } from '../../platform/http.ts';
 import { publicFetch } from '../../platform/public-fetch.ts';

@@ -2,9 +2,9 @@
  * Client ID Metadata Documents: a client_id that is the URL of the client's metadata, and the attesters that the client's
  * publisher endorses there (draft-mcguinness-oauth-client-attesters). Pure.
  */
-import { algorithmRow } from './algorithms.ts';
-import { isJsonObject, type JsonObject, type JsonValue } from './json.ts';
-import { authMethodOf, POP_METHODS } from './metadata.ts';
+import { algorithmRow } from '../core/algorithms.ts';
+import { isJsonObject, type JsonObject, type JsonValue } from '../core/json.ts';
+import { authMethodOf, POP_METHODS } from '../core/metadata.ts';
 
 /** A statement of the client's publisher: this attester may speak for this client. */
 export interface EndorsedAttester {
