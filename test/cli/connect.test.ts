@@ -1,7 +1,7 @@
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type Arguments, readArguments } from '../../src/cli/command.ts';
 import { connect } from '../../src/cli/connect/command.ts';
 import { readSettings } from '../../src/cli/connect/settings.ts';
@@ -161,6 +161,17 @@ describe('proxy', () => {
     expect(code).toBe(2);
     expect(err).toContain('can be read by others');
     expect(err).not.toContain('a-secret-that');
+  });
+
+  test.skipIf(process.platform === 'win32')('a secret of somebody else is refused', async () => {
+    const path = join(directory, 'planted');
+    await writeFile(path, 'a-secret-that-somebody-knows\n', { mode: 0o600 });
+    const { uid } = await stat(path);
+    const somebodyElse = vi.spyOn(process, 'getuid').mockReturnValue(uid + 1);
+    onTestFinished(() => somebodyElse.mockRestore());
+    const { code, err } = await attested(argv('--listen', '0', '--secret-file', path));
+    expect(code).toBe(2);
+    expect(err).toContain('belongs to another user');
   });
 
   test('a secret file is made, for its owner only, and of enough length', async () => {

@@ -98,14 +98,16 @@ function newSecret(): string {
   return randomBytes(32).toString('base64url');
 }
 
-/** @throws UsageError for a file that others may read */
+/** @throws UsageError for a file that others own or may read */
 async function secretIn(path: string): Promise<string> {
   if ((await stat(path).catch(() => undefined)) === undefined) {
     await createPrivateFile(path, `${newSecret()}\n`).catch((error: NodeJS.ErrnoException) => {
       throw new UsageError(`${path} cannot be made (${error.code ?? 'unknown'})`);
     });
   }
-  const { mode } = await stat(path);
+  const { mode, uid } = await stat(path);
+  // in a folder that others write to, somebody could have been there first with a secret that they know
+  if (process.getuid !== undefined && uid !== process.getuid()) throw new UsageError(`${path} belongs to another user`);
   if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
     throw new UsageError(`${path} can be read by others: chmod 600 it, and change the secret`);
   }
