@@ -181,7 +181,10 @@ const TPM_ATTACKS: readonly Row[] = [
 ];
 
 describe.skipIf(skipTpm)('with a software TPM of its own', () => {
-  const place = mkdtempSync(join(tmpdir(), 'demo-'));
+  let place: string;
+  beforeAll(() => {
+    place = mkdtempSync(join(tmpdir(), 'demo-'));
+  });
   afterAll(() => rm(place, { recursive: true }));
   const finished = plays(
     [['software-tpm', 'a TPM is made'], ...TPM_STEPS],
