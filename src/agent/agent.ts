@@ -308,6 +308,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     on: (kind, listener) => {
       if (!Object.hasOwn(news, kind))
         throw new AttestedError('invalid_argument', 'there are events named warning and event');
+      if (typeof listener !== 'function') throw new AttestedError('invalid_argument', 'a listener is a function');
       return news[kind].on(listener);
     },
     onWarning: (listener) => warnings.on(listener),

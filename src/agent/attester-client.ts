@@ -128,8 +128,8 @@ function challengeIn(answer: FetchedJson): string {
 
 function locate(attester: AttesterLocation): { issuer: string; fetch: FetchLike | undefined } {
   if (typeof attester === 'string') return { issuer: assertIssuer(attester), fetch: undefined };
-  if (typeof attester !== 'object' || attester === null) {
-    throw new AttestedError('invalid_argument', 'attester must be a URL or an attester');
+  if (typeof attester !== 'object' || attester === null || !('url' in attester || 'handler' in attester)) {
+    throw new AttestedError('invalid_argument', 'attester must be a URL as text, { url, fetch }, or an attester');
   }
   if ('url' in attester) return { issuer: assertIssuer(attester.url), fetch: attester.fetch };
   return { issuer: attester.issuer, fetch: (input, init) => attester.handler(new Request(input, init)) };

@@ -47,13 +47,30 @@ export interface OpenKeysOptions {
 export const SCRYPT_LOG2N = { least: 14, usual: 17, most: 18 } as const;
 export const MAX_LOADED_KEYS = 1024;
 
+const NAMES: readonly string[] = [
+  'directory',
+  'passphrase',
+  'machineSecret',
+  'scryptLog2N',
+  'maxLoadedKeys',
+  'keychainService',
+  'keychainTimeout',
+  'downgrade',
+  'tpm',
+] satisfies (keyof OpenKeysOptions)[];
+
 /** @throws AttestedError `invalid_argument` for options that are unusable, or that contradict each other */
 export function assertOptions(options: OpenKeysOptions): void {
-  const { directory, passphrase, machineSecret, scryptLog2N, maxLoadedKeys, keychainService, keychainTimeout } =
-    options;
   const refuse = (why: string): never => {
     throw new AttestedError('invalid_argument', why);
   };
+  if (typeof options !== 'object' || options === null) refuse('the options of openKeys are an object');
+  // with a misspelt directory the keys would be in memory, and gone with the process
+  if (!Object.keys(options).every((name) => NAMES.includes(name))) {
+    refuse(`openKeys has the options ${NAMES.join(', ')} only`);
+  }
+  const { directory, passphrase, machineSecret, scryptLog2N, maxLoadedKeys, keychainService, keychainTimeout } =
+    options;
   if (directory !== undefined && (typeof directory !== 'string' || directory === '' || directory.includes('\0'))) {
     refuse('the directory must be a path');
   }

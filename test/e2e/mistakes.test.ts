@@ -15,6 +15,7 @@ const keys = await openKeys('software');
 const verifierOf = (options: object) =>
   createVerifier({ role: 'rs', audience: 'https://a.example', trust, ...options });
 const attesterOf = (clients: object) => createAttester({ issuer, signer, policy: { clients: { ...clients } } });
+const agentOf = (attester: unknown) => createAgent({ clientId, keys, attester: attester as never });
 const verifyAccessToken = () => Promise.reject(new Error('not asked'));
 const listed = attesterOf({ [clientId]: {} });
 
@@ -59,6 +60,22 @@ describe('options that make no sense', () => {
       /await openKeys/,
     ],
     ['an agent without an attester', () => createAgent({ clientId, keys } as never), /attester must be a URL/],
+    [
+      'an attester as a URL object',
+      () => agentOf(new URL('https://attester.example')),
+      /attester must be a URL as text/,
+    ],
+    [
+      'news without a listener',
+      async () => (await agentOf('https://attester.example')).on('warning', undefined as never),
+      /listener is a function/,
+    ],
+    ['a misspelt directory', () => openKeys('software', { dir: '/nowhere' } as never), /has the options directory/],
+    [
+      'a directory in place of options',
+      () => openKeys('software', '/nowhere' as never),
+      /options of openKeys are an object/,
+    ],
   ];
 
   test.each(mistakes)('%s', async (_what, attempt, message) => {
