@@ -219,7 +219,7 @@ describe('a client that must attest is let past in no other way', () => {
     expect(await parties.post('/token', redeeming(code))).toMatchObject({ status: 200 });
   });
 
-  test.each(['/token/', '/TOKEN', '/%74oken'])('VER-1: at %s', async (path) => {
+  test.each(['/token/', '//token', '/TOKEN', '/%74oken', '/x/../token', '/token?x=y'])('VER-1: at %s', async (path) => {
     const parties = await start({ policy: { popMethods: ['attestation_pop_jwt', 'none'] } });
     const code = await codeOf(parties.as, AUTHORIZATION);
     const answer = await parties.post(path, { ...redeeming(code), client_id: CLIENT }, null);

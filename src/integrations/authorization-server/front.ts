@@ -268,9 +268,9 @@ function nextHeaders({ challengeForNext, dpopNonceForNext }: AttestedClient): Re
   };
 }
 
-/** Routers differ in the case of paths: what one of them would take for the endpoint must not get past. */
+/** Routers differ in what they make of case, encoding and slashes: what one of them would take for the endpoint must not get past. */
 function samePath(path: string, endpoint: string): boolean {
-  return decoded(path).toLowerCase() === endpoint.toLowerCase();
+  return decoded(path).replace(/\/+/g, '/').toLowerCase() === endpoint.toLowerCase();
 }
 
 function decoded(path: string): string {
