@@ -330,6 +330,24 @@ function describeTools(suite: Suite): void {
     expect(answer.headers.get('www-authenticate')).toBeNull();
   });
 
+  test.each<[string, string, Line[]]>([
+    ['PUT', 'PUT', []],
+    ['PATCH', 'PATCH', []],
+    ['a POST that would be another method', 'POST', [['X-HTTP-Method-Override', 'GET']]],
+    ['what resumes a stream', 'POST', [['Last-Event-ID', '1']]],
+    ['another path, by a field', 'POST', [['X-Original-URL', '/elsewhere']]],
+    ['an encoding that is none', 'POST', [['Content-Encoding', 'identity']]],
+    ['an encoding that is not the body’s', 'POST', [['Content-Encoding', 'gzip']]],
+  ])('a demand cannot be got around by %s', async (_how, method, more) => {
+    const running = await start(suite, { tools: DEMANDS });
+    const attestation = await running.world.attestation({ payload: { key_storage: ['software'] } });
+    const lines = requestOf(await running.sentPop({ attestation })).headers.filter(([name]) => name !== 'Accept');
+    const body = JSON.stringify(callTool('deploy'));
+    const answer = await running.server.raw('/mcp', [...STANDARD, ...more, ...lines], method, body);
+    expect(calls).not.toContain('deploy');
+    expect(answer.status).toBeGreaterThanOrEqual(400);
+  });
+
   test.each([
     ['a tool that demands less', callTool('whoami')],
     ['a tool of which nothing is said, by another case of the name', callTool('Deploy')],
