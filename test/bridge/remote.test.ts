@@ -317,6 +317,15 @@ describe('what servers should not do', () => {
     ],
     ['a 404 without a session', (_, r) => void r.writeHead(404).end(), { data: { status: 404 } }],
     ['an endless refusal', (_, r) => endless(r, 'application/json', 400), { data: { status: 400 } }],
+    [
+      'a refusal that drips',
+      (_, r) => {
+        r.writeHead(400, { 'content-type': 'application/json' });
+        const drops = setInterval(() => r.write(' '), 100);
+        r.once('close', () => clearInterval(drops));
+      },
+      { data: { status: 400 } },
+    ],
     ['a broken connection', (_, r) => void r.destroy(), { data: { code: 'http_failed' } }],
     [
       'a stream that breaks',
@@ -341,7 +350,7 @@ describe('what servers should not do', () => {
       (_, r) => void r.writeHead(302, { location: '/mcp/' }).end(),
       { data: { code: 'http_failed' } },
     ],
-  ])('%s: the host gets an error', async (_what, answer, expected) => {
+  ])('%s: the host gets an error', { timeout: 15_000 }, async (_what, answer, expected) => {
     const { got, send } = await scene(answer);
     await send(call);
     expect(got.filter((message) => 'error' in message)).toEqual(failure(expected));
