@@ -69,15 +69,19 @@ export function metaOf({ json }: Message): JsonObject | undefined {
   return isJsonObject(params?._meta) ? params._meta : undefined;
 }
 
-export function errorMessage(
-  id: MessageId | null,
-  error: { code: number; message: string; data?: unknown },
-): Uint8Array {
+/** The `error` of a response, with whatever else its sender put in. */
+export interface RpcError {
+  code: number;
+  message: string;
+  data?: unknown;
+}
+
+export function errorMessage(id: MessageId | null, error: RpcError): Uint8Array {
   return Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, error }));
 }
 
 /** What went wrong, as the host gets to see it. */
-export function rpcErrorOf(error: unknown): { code: number; message: string; data?: unknown } {
+export function rpcErrorOf(error: unknown): RpcError {
   if (!(error instanceof AttestedError)) return { code: INTERNAL_ERROR, message: 'attested: the bridge failed' };
   const { code, rule } = error;
   const message = `attested: ${error.message} (${[code, rule].filter((part) => part !== undefined).join(', ')})`;

@@ -5,7 +5,7 @@
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { type Message, metaOf, type Request } from './message.ts';
 
-export const PROTOCOL_VERSION_META = 'io.modelcontextprotocol/protocolVersion';
+const PROTOCOL_VERSION_META = 'io.modelcontextprotocol/protocolVersion';
 
 /** The protocol version that a message names itself; undefined for older versions, which name it once, in `initialize`. */
 export function versionIn(message: Message): string | undefined {

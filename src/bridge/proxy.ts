@@ -11,6 +11,7 @@ import { utf8 } from '../core/bytes.ts';
 import { AttestedError } from '../errors.ts';
 import { equalInConstantTime, sha256 } from '../platform/crypto.ts';
 import { type FetchLike, isLoopback } from '../platform/http.ts';
+import { forwardedOf, returnedOf } from './forwarding.ts';
 import { failureOf } from './http.ts';
 import { openSink } from './sink.ts';
 
@@ -39,56 +40,6 @@ export interface LocalProxy {
   url: string;
   close(): Promise<void>;
 }
-
-/** Belong to one connection (RFC 9110 §7.6.1), or to what fetch does itself. */
-const HOP_BY_HOP = [
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-] as const;
-
-/** What only the agent says to the server. The rest belongs to browsers and to proxies, whose word the server must not take. */
-const NOT_FORWARDED: ReadonlySet<string> = new Set([
-  ...HOP_BY_HOP,
-  'accept-encoding',
-  'authorization',
-  'cookie',
-  'dpop',
-  'forwarded',
-  'oauth-client-attestation',
-  'oauth-client-attestation-pop',
-  'origin',
-  'referer',
-  'via',
-  'x-real-ip',
-]);
-const NOT_FORWARDED_PREFIXES = ['sec-', 'x-forwarded-'] as const;
-
-/** What is between the server and the agent; `content-encoding` because fetch has undone it. */
-const NOT_RETURNED: ReadonlySet<string> = new Set([
-  ...HOP_BY_HOP,
-  'alt-svc',
-  'clear-site-data',
-  'content-encoding',
-  'dpop-nonce',
-  'oauth-client-attestation-challenge',
-  'refresh',
-  'set-cookie',
-  'strict-transport-security',
-  'vary',
-  'www-authenticate',
-]);
-/** Which pages may read an answer is not the server's to say. */
-const NOT_RETURNED_PREFIX = 'access-control-';
 
 /** Should an answer be shown as a page all the same: it can do nothing, and tells nobody its address. */
 const NO_PAGE: Readonly<Record<string, string>> = {
@@ -188,9 +139,7 @@ async function answer(
     return refuse(response, 502, 'invalid_token', `${url.origin} refuses this client`);
   }
   response.statusCode = answered.status;
-  for (const [name, value] of answered.headers) {
-    if (!NOT_RETURNED.has(name) && !name.startsWith(NOT_RETURNED_PREFIX)) response.setHeader(name, value);
-  }
+  for (const [name, value] of returnedOf(answered)) response.setHeader(name, value);
   for (const [name, value] of Object.entries(NO_PAGE)) response.setHeader(name, value);
   response.flushHeaders();
   if (answered.body === null) return void response.end();
@@ -220,18 +169,6 @@ function isSecret(given: string, secret: string): boolean {
 function splitOnce(text: string, at: string): [string, string | undefined] {
   const index = text.indexOf(at);
   return index === -1 ? [text, undefined] : [text.slice(0, index), text.slice(index + 1)];
-}
-
-function forwardedOf({ rawHeaders, headers }: IncomingMessage): Headers {
-  const named = new Set((headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase()));
-  const forwarded = new Headers();
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = (rawHeaders[i] as string).toLowerCase();
-    const skip =
-      NOT_FORWARDED.has(name) || named.has(name) || NOT_FORWARDED_PREFIXES.some((prefix) => name.startsWith(prefix));
-    if (!skip) forwarded.append(name, rawHeaders[i + 1] as string);
-  }
-  return forwarded;
 }
 
 async function readRequest(request: IncomingMessage, maxBytes: number): Promise<Uint8Array | undefined> {

@@ -6,13 +6,22 @@ import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import type { FetchLike } from '../platform/http.ts';
 import { type Answers, openAnswers } from './answers.ts';
-import { isInitialize, MAX_TRIES, openExchanges, type Session } from './exchange.ts';
-import { backOff, discard, failureOf, mediaTypeOf, pause, readBody } from './http.ts';
+import { isInitialize, openExchanges, type Session } from './exchange.ts';
+import { discard, failureOf, mediaTypeOf, readBody } from './http.ts';
 import { asLine } from './lines.ts';
-import { type Envelope, type Message, type MessageId, readEnvelope, requestsOf, rpcErrorOf } from './message.ts';
+import {
+  type Envelope,
+  errorMessage,
+  type Message,
+  type MessageId,
+  type RpcError,
+  readEnvelope,
+  requestsOf,
+  rpcErrorOf,
+} from './message.ts';
 import { asVersion, openMirror, versionIn } from './mirrored.ts';
-import { errorOf, isSessionLost, type Refusal, readRefusal } from './refusal.ts';
-import { readEvents, type ServerEvent } from './sse.ts';
+import { errorOf, isSessionLost, readRefusal } from './refusal.ts';
+import { openStreams } from './streams.ts';
 
 export interface RemoteOptions {
   url: URL;
@@ -41,8 +50,6 @@ const OWN_PATIENCE = 30_000;
 const GOODBYE = 1500;
 /** Milliseconds in which a cancelled request's answer may still come. */
 const LAST_WORDS = 10_000;
-/** Bounds for the pause that a server asks for, milliseconds. */
-const RETRY = { usual: 1000, least: 100, most: 60_000 } as const;
 /** A request's header fields do not repeat what its body says (SEP-2243). */
 const HEADER_MISMATCH = -32_020;
 
@@ -54,6 +61,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
   const answers: Answers = openAnswers();
   const session: Session = { id: undefined, version: undefined };
   const { exchange, headersFor } = openExchanges({ url, fetch, firstPause, session, mirror });
+  const streams = openStreams({ exchange, receive, renewSession, maxBytes, firstPause, isOver: () => over });
   const handshake: { initialize?: Message; initialized?: Envelope } = {};
   let renewing: Promise<void> | undefined;
   let listening: AbortController | undefined;
@@ -65,16 +73,14 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     const envelope = readEnvelope(bytes);
     if (typeof envelope === 'number')
       return log('the server sent something that is no JSON-RPC message; it is left out');
-    let own = false;
+    let forHost = false;
     for (const message of envelope.messages) {
-      if (message.kind !== 'response' || message.id === null) continue;
-      const waiting = answers.take(message.id);
-      if (waiting === undefined) continue;
-      own = waiting.resolve !== undefined;
-      learn(waiting.method, message.json.result, bytes);
-      waiting.resolve?.(message.json);
+      const waiting = message.kind === 'response' && message.id !== null ? answers.take(message.id) : undefined;
+      if (waiting !== undefined) learn(waiting.method, message.json.result, bytes);
+      if (waiting?.resolve === undefined) forHost = true;
+      else waiting.resolve(message.json);
     }
-    if (!own) await deliver(asLine(bytes));
+    if (forHost) await deliver(asLine(bytes));
   }
 
   function learn(method: string, result: unknown, bytes: Uint8Array): void {
@@ -82,29 +88,6 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     if (method === 'tools/list' && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes('x-mcp-header')) {
       mirror.learn(result);
     }
-  }
-
-  /** Passes on a stream's messages; gives the id and pause from which it can be resumed, and how it ended. */
-  async function readStream(response: Response): Promise<{ lastId: string | undefined; retry: number; any: boolean }> {
-    let lastId: string | undefined;
-    let any = false;
-    let delivered: Promise<void> | undefined;
-    const reader = readEvents(maxBytes, (event: ServerEvent) => {
-      any = true;
-      lastId = event.id ?? lastId;
-      if (event.type !== 'message' || event.data.length === 0) return;
-      delivered = receive(event.data);
-    });
-    try {
-      for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-        reader.push(chunk);
-        await delivered; // a host that does not read must not make us hold what the server sends
-      }
-    } catch (error) {
-      if (over || lastId === undefined || error instanceof AttestedError) throw error;
-    }
-    const retry = Math.min(Math.max(reader.retry ?? RETRY.usual, RETRY.least), RETRY.most);
-    return { lastId, retry, any };
   }
 
   // ---- to the server
@@ -130,7 +113,7 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     if (type === 'application/json') {
       await receive(await readBody(first, maxBytes));
     } else if (type === 'text/event-stream') {
-      await followStream(first, open, signal);
+      await streams.follow(first, open, signal);
     } else {
       await discard(first);
       throw new AttestedError('http_failed', `${url.origin} answered with neither JSON nor an event stream`);
@@ -138,33 +121,18 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     if (open()) throw new AttestedError('http_failed', `${url.origin} ended its answer before it was complete`);
   }
 
-  /** A stream that ends before the answer has come is resumed where it stopped, if the server numbered its events. */
-  async function followStream(first: Response, open: () => boolean, signal: AbortSignal): Promise<void> {
-    let response = first;
-    let lastId: string | undefined;
-    for (let failures = 0; failures < MAX_TRIES; failures++) {
-      const read = await readStream(response);
-      lastId = read.lastId ?? lastId;
-      if (!open() || lastId === undefined) return;
-      if (read.any) failures = 0;
-      if (!(await pause(Math.max(read.retry, failures === 0 ? 0 : backOff(failures, firstPause)), signal))) return;
-      ({ response } = await exchange('GET', undefined, signal, lastId));
-      if (!response.ok || mediaTypeOf(response) !== 'text/event-stream') return discard(response);
-    }
-  }
-
-  async function refused(envelope: Envelope, response: Response, refusal: Refusal | undefined): Promise<void> {
+  async function refused(envelope: Envelope, response: Response, refusal: RpcError | undefined): Promise<void> {
     const requests = requestsOf(envelope);
     if (requests.length === 0) log(`${url.origin} refused a message with status ${response.status}`);
-    const error = refusal?.error ?? errorOf(response, url.origin);
+    const error = refusal ?? errorOf(response, url.origin);
     for (const { id } of requests) await fail(id, error);
   }
 
-  async function fail(id: MessageId, error: object): Promise<void> {
+  async function fail(id: MessageId, error: RpcError): Promise<void> {
     const waiting = answers.take(id);
     if (waiting === undefined) return;
-    if (waiting.resolve !== undefined) return waiting.resolve({ error: error as JsonObject });
-    await deliver(asLine(Buffer.from(JSON.stringify({ jsonrpc: '2.0', id, error }))));
+    if (waiting.resolve !== undefined) return waiting.resolve({ error: { ...error } as JsonObject });
+    await deliver(asLine(errorMessage(id, error)));
   }
 
   // ---- requests of the bridge's own
@@ -235,36 +203,13 @@ export function openRemote({ url, fetch, deliver, log, maxBytes, firstPause = 25
     listening?.abort();
     const exchange = begin();
     listening = exchange;
-    keepListening(exchange.signal)
+    streams
+      .listen(exchange.signal)
       .catch((error: unknown) => {
         if (exchange.signal.aborted) return;
         log(`the server's stream is given up: ${failureOf(error, url.origin).error.message}`);
       })
       .finally(() => exchanges.delete(exchange));
-  }
-
-  async function keepListening(signal: AbortSignal): Promise<void> {
-    let lastId: string | undefined;
-    for (let failures = 0; !signal.aborted; failures++) {
-      let wait: number = RETRY.usual;
-      try {
-        const { response, used } = await exchange('GET', undefined, signal, lastId);
-        if (response.ok && mediaTypeOf(response) === 'text/event-stream') {
-          const read = await readStream(response);
-          lastId = read.lastId ?? lastId;
-          wait = read.retry;
-          if (read.any) failures = 0;
-        } else {
-          await discard(response);
-          if (response.status === 404 && used !== null) return await renewSession(used);
-          if (response.status < 500) return; // there is none (405), or none for us
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        if (error instanceof AttestedError && !error.code.startsWith('http_')) throw error;
-      }
-      await pause(Math.max(wait, failures === 0 ? 0 : backOff(failures, firstPause)), signal);
-    }
   }
 
   // ---- for the bridge

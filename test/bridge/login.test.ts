@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
 import type * as oauth from 'oauth4webapi';
 import { describe, expect, test } from 'vitest';
-import type { OAuthOptions } from '../../src/bridge/auth/grants.ts';
-import { type LoginOptions, type SignedIn, signIn } from '../../src/bridge/auth/login.ts';
+import { type LoginOptions, type OAuthOptions, type SignedIn, signIn } from '../../src/bridge/auth/login.ts';
 import { expectRefusal } from '../support/errors.ts';
 
 const ISSUER = 'https://as.example';

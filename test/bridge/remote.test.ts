@@ -140,6 +140,20 @@ describe('what servers may do', () => {
     expect(seen).toHaveLength(1);
   });
 
+  test('a message for the host, in one batch with an answer to the bridge itself, reaches the host', async () => {
+    const note = { jsonrpc: '2.0', method: 'notifications/message' };
+    let calls = 0;
+    const { got, send } = await scene(({ body }, response) => {
+      const { id, method } = JSON.parse(body);
+      if (method === 'tools/list') return json(response, [note, { jsonrpc: '2.0', id, result: { tools: [] } }]);
+      if (++calls === 2) return json(response, result);
+      json(response, { jsonrpc: '2.0', id, error: { code: -32_020, message: 'a header field is missing' } }, 400);
+    });
+    await send(call);
+    expect(got.map((message) => [message].flat().some((item) => item.method === note.method))).toEqual([true, false]);
+    expect(got[1]).toEqual(result);
+  });
+
   test('a stream that breaks off is resumed where it stopped, more than once', async () => {
     let posts = 0;
     const { got, seen, send } = await scene(({ method, headers }, response) => {

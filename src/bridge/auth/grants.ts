@@ -4,7 +4,7 @@ import type { Agent } from '../../agent/agent.ts';
 import { AttestedError, type ErrorCode } from '../../errors.ts';
 import { type FetchLike, fetchText } from '../../platform/http.ts';
 import { type Discovered, textsOf } from './discovery.ts';
-import { type LoginOptions, signIn } from './login.ts';
+import { type LoginOptions, type OAuthOptions, signIn } from './login.ts';
 import type { Tokens } from './tokens.ts';
 
 export type Grant = 'client_credentials' | 'authorization_code';
@@ -93,11 +93,6 @@ export function refresh(input: Omit<GrantInput, 'login'>, tokens: Tokens & { ref
     },
     tokens,
   );
-}
-
-export interface OAuthOptions {
-  [oauth.customFetch]: (url: string, init: object) => Promise<Response>;
-  [oauth.allowInsecureRequests]: boolean;
 }
 
 async function tokensFrom(

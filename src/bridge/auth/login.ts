@@ -8,7 +8,6 @@ import { AttestedError } from '../../errors.ts';
 import { equalInConstantTime } from '../../platform/crypto.ts';
 import { assertSafeUrl, isLoopback } from '../../platform/http.ts';
 import { textsOf } from './discovery.ts';
-import type { OAuthOptions } from './grants.ts';
 
 export interface LoginOptions {
   /** Shows the page to a person. */
@@ -18,6 +17,12 @@ export interface LoginOptions {
   /** Port of the redirect address, for servers that compare it. Default: a free one. */
   port: number | undefined;
   signal: AbortSignal;
+}
+
+/** How oauth4webapi is to send its requests. */
+export interface OAuthOptions {
+  [oauth.customFetch]: (url: string, init: object) => Promise<Response>;
+  [oauth.allowInsecureRequests]: boolean;
 }
 
 export interface SignedIn {
