@@ -31,7 +31,7 @@ const notForThisTpm = (error: TpmError) =>
 
 const full = () =>
   unavailable(
-    'other programs fill all slots of the TPM; through a resource manager (/dev/tpmrm0) each would have its own',
+    'other programs fill all slots of the TPM; through /dev/tpmrm0 each has its own, and tpm2-abrmd frees what it left itself when started with --flush-all',
   );
 
 const byCode: ReadonlyMap<number, () => AttestedError> = new Map([
