@@ -7,7 +7,8 @@ import type { JsonObject } from '../core/json.ts';
 import { isJsonObject } from '../core/json.ts';
 import { parseSegment } from '../core/jwt.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
-import type { Artifact, StateStore } from './state.ts';
+import type { Artifact } from './remembered.ts';
+import type { StateStore } from './state.ts';
 
 export interface Artifacts {
   /** What a token, refresh token or handle is bound to. */

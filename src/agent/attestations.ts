@@ -4,7 +4,8 @@ import { AttestedError } from '../errors.ts';
 import type { AttesterClient } from './attester-client.ts';
 import type { Events } from './events.ts';
 import type { Identity } from './identity.ts';
-import type { StateStore, StoredIdentity } from './state.ts';
+import type { StoredIdentity } from './remembered.ts';
+import type { StateStore } from './state.ts';
 import type { Warnings } from './warnings.ts';
 
 export interface Attestations {

@@ -5,7 +5,7 @@
  * and what one company's servers tell each other. And the client_id, which all instances of a client share, unless it looks
  * as if it were this one's own.
  */
-import type { AgentState, StoredIdentity } from './state.ts';
+import type { AgentState, StoredIdentity } from './remembered.ts';
 
 export interface Correlation {
   /** `token`: an authorization server and the server that its token is for. */

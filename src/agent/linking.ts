@@ -8,7 +8,7 @@
 import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { parseSegment } from '../core/jwt.ts';
 import { sha256Base64url } from '../platform/crypto.ts';
-import type { IdentityLink } from './state.ts';
+import type { IdentityLink } from './remembered.ts';
 
 export interface LinkingFact {
   kind: IdentityLink['kind'];

@@ -1,6 +1,6 @@
 /** The state as JSON, and how what a file says is taken in: it may be another process's, newer or older than ours. */
 import { isJsonObject, type JsonObject } from '../core/json.ts';
-import type { AgentState, IdentityLink, StoredIdentity } from './state.ts';
+import { type AgentState, addTokenPath, type IdentityLink, type StoredIdentity } from './remembered.ts';
 
 export function serialize(store: AgentState): JsonObject {
   return {
@@ -56,13 +56,6 @@ function mergeIdentity({ identities }: AgentState, label: string, from: StoredId
   if (attestation !== undefined && (receivedAt ?? 0) > (known.receivedAt ?? 0)) {
     Object.assign(known, { attestation, receivedAt, lifetime });
   }
-}
-
-/** False when it was there already. */
-export function addTokenPath({ tokens }: StoredIdentity, issuer: string, audience: string): boolean {
-  if (tokens.some(([from, to]) => from === issuer && to === audience)) return false;
-  tokens.push([issuer, audience]);
-  return true;
 }
 
 function addAll(into: string[], from: readonly string[]): void {

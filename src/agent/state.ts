@@ -13,63 +13,10 @@ import { withDirectoryLock } from '../keys/files/lock.ts';
 import type { SecretStore } from '../keys/provider.ts';
 import { randomId, sha256Base64url } from '../platform/crypto.ts';
 import { makePrivateDirectory, readFileIfThere, writePrivateFile } from '../platform/files.ts';
-import { BoundedMap } from './bounded.ts';
+import { type AgentState, emptyState } from './remembered.ts';
 import { openStateSeal } from './sealed-state.ts';
 import { merge, serialize } from './state-json.ts';
 import type { Warnings } from './warnings.ts';
-
-export interface StoredIdentity {
-  scope: string;
-  generation: number;
-  thumbprint: string;
-  attestation?: string;
-  /** Seconds since the epoch by this machine's clock. */
-  receivedAt?: number;
-  /** Seconds from `receivedAt` for which the attestation is good. */
-  lifetime?: number;
-  /** Servers that have seen the key (PRIV-2). */
-  seenBy: string[];
-  /** Authorization servers that it has authenticated at, each with the server that a token was asked for. */
-  tokens: TokenPath[];
-  /** Authorization server → the one resource server that its token was used at, and which counts as one with it. */
-  joined: Map<string, string>;
-}
-
-/** From the authorization server to the server that the token is for; the same one, where no resource was named. */
-export type TokenPath = readonly [issuer: string, audience: string];
-
-/** Something besides key and attestation by which servers can tell that they serve the same agent. */
-export interface IdentityLink {
-  kind: 'claim' | 'client_id' | 'status';
-  /** The claim's path; the client_id; the status list's place. */
-  name: string;
-  /** Servers that have seen this very value. */
-  seenBy: string[];
-}
-
-export interface Artifact {
-  label: string;
-  scheme: 'Bearer' | 'DPoP';
-  /** The server for which it was asked: the resource, or else the issuer. */
-  audience: string;
-  /** The authorization server that it came from; empty where that is not known. */
-  issuer: string;
-}
-
-/** What is known, without the means to change it on the disk. */
-export interface AgentState {
-  readonly clientId: string;
-  /** By key label. */
-  readonly identities: Map<string, StoredIdentity>;
-  /** Scope → generation in use. */
-  readonly current: Map<string, number>;
-  /** Hash of a token or other bound artifact → label of the identity that it is bound to, and the token's scheme. */
-  readonly artifacts: BoundedMap<string, Artifact>;
-  /** Hash of a linking value → who has seen it. Bounded, since an attester decides what stands in an attestation. */
-  readonly links: BoundedMap<string, IdentityLink>;
-  /** The attester knows this instance: no enrolment token is needed any more. */
-  enrolled: boolean;
-}
 
 export interface StateStore extends AgentState {
   /**
@@ -85,8 +32,6 @@ export interface StateStore extends AgentState {
   drop(label: string): void;
 }
 
-const MAX_ARTIFACTS = 512;
-const MAX_LINKS = 1024;
 const FILE_NAME = /^agent-[\w-]{22}\.json$/;
 
 /**
@@ -163,17 +108,6 @@ export async function openState(
     if (inClear) await store.save(); // sealed from now on
   }
   return store;
-}
-
-function emptyState(clientId: string): AgentState {
-  return {
-    clientId,
-    identities: new Map(),
-    current: new Map(),
-    artifacts: new BoundedMap(MAX_ARTIFACTS),
-    links: new BoundedMap(MAX_LINKS),
-    enrolled: false,
-  };
 }
 
 type StateFile = NonNullable<ReturnType<typeof openFile>>;

@@ -10,8 +10,8 @@ import { sha256Base64url } from '../platform/crypto.ts';
 import { haveToken, REMEDIES } from './correlations.ts';
 import { type Identity, SHARED_SCOPE } from './identity.ts';
 import { type LinkingFact, linkingFacts } from './linking.ts';
-import type { StateStore, StoredIdentity } from './state.ts';
-import { addTokenPath } from './state-json.ts';
+import { addTokenPath, type StoredIdentity } from './remembered.ts';
+import type { StateStore } from './state.ts';
 import type { AgentWarning, TrackingLink, Warnings } from './warnings.ts';
 
 /** `separate`: a key per server. `warn` and `refuse`: one key for all, and that on the second server. */

@@ -53,7 +53,7 @@ export function parseSignature(bytes: Uint8Array): TpmSignature {
 }
 
 /** r‖s, each left-padded to the curve's size. @throws AttestedError `tpm_malformed` when one is longer than that */
-export function ecdsaBytes({ r, s }: Pick<EcdsaSignature, 'r' | 's'>, curve: CurveName): Uint8Array {
+function ecdsaBytes({ r, s }: Pick<EcdsaSignature, 'r' | 's'>, curve: CurveName): Uint8Array {
   const { bytes } = curves[curve];
   if (r.length > bytes || s.length > bytes) throw malformed(STRUCTURE, 'longer than its curve allows');
   return concat(leftPadded(r, bytes), leftPadded(s, bytes));

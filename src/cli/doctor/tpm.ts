@@ -125,7 +125,7 @@ async function examineDevice(): Promise<TpmReport['device'] | undefined> {
   return { path: DEVICE, group: name ?? String(gid), member: process.getgroups?.().includes(gid) ?? false };
 }
 
-export function wordsOf(error: unknown): string {
+function wordsOf(error: unknown): string {
   if (error instanceof AttestedError) return error.message;
   throw error;
 }

@@ -30,7 +30,7 @@ export interface KeyProof extends ParsedJwt {
   storage: string | undefined;
 }
 
-export const KEY_PROOF_RULE = 'attested key proof';
+const KEY_PROOF_RULE = 'attested key proof';
 
 const kind: TokenKind = {
   name: 'key proof',

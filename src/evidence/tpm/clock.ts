@@ -15,7 +15,7 @@ export interface TpmClock {
  * Longest time between two writes of the clock to the TPM's memory, milliseconds (2^22, TPM 2.0 Part 1 §36.3): so much of
  * it a loss of power may cost.
  */
-export const CLOCK_MAY_LOSE: number = 2 ** 22;
+const CLOCK_MAY_LOSE = 2 ** 22;
 
 /**
  * What a reset may do to the clock. `bounded`: what the specification says. `any`: it may go back however far, since

@@ -36,8 +36,8 @@ export interface TpmOptions {
   saltedSessions?: boolean;
 }
 
-export const MIN_DEADLINE = 100;
-export const MIN_KEY_AUTH = 16;
+const MIN_DEADLINE = 100;
+const MIN_KEY_AUTH = 16;
 const names = ['tcti', 'deadline', 'keyAuth', 'pcrs', 'saltedSessions'];
 
 /** @throws AttestedError `invalid_argument`, also for an option that there is not: a misspelt protection would be none */
