@@ -15,7 +15,7 @@ const B = 'https://b.example/mcp';
 
 async function directory(): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'attested-agent-'));
-  onTestFinished(() => rm(path, { recursive: true, force: true }));
+  onTestFinished(() => rm(path, { recursive: true, force: true, maxRetries: 5 }));
   return path;
 }
 
