@@ -1,6 +1,6 @@
 /** `attested keygen`: makes a key where agents keep theirs, and prints its public half. */
 import type { SignatureAlgorithm } from '../core/algorithms.ts';
-import { openKeys } from '../keys/index.ts';
+import { defaultDirectory, openKeys } from '../keys/index.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { readText } from './files.ts';
 import { jsonText, visible } from './io.ts';
@@ -10,9 +10,10 @@ const KINDS = ['auto', 'tpm', 'keychain', 'software'] as const;
 export const keygen: Command = {
   name: 'keygen',
   summary: 'Make a key in the best place there is, and print its public half',
-  usage: '[--kind auto] [--label NAME] [options]',
+  usage: '[--keys auto] [--label NAME] [options]',
   options: {
-    kind: { type: 'string', value: 'KIND', help: `where the key lives: ${KINDS.join(', ')} (default auto)` },
+    keys: { type: 'string', value: 'KIND', help: `where the key lives: ${KINDS.join(', ')} (default auto)` },
+    kind: { type: 'string', value: 'KIND', help: 'the same as --keys' },
     label: {
       type: 'string',
       value: 'NAME',
@@ -50,19 +51,19 @@ export const keygen: Command = {
 };
 
 function kindOf(args: Arguments): (typeof KINDS)[number] {
-  const given = args.text('kind') ?? 'auto';
+  const [keys, kindOption] = [args.text('keys'), args.text('kind')];
+  if (keys !== undefined && kindOption !== undefined) throw new UsageError('give --keys or --kind, not both');
+  const given = keys ?? kindOption ?? 'auto';
   const kind = KINDS.find((name) => name === given);
-  if (kind === undefined) throw new UsageError(`--kind must be one of ${KINDS.join(', ')}`);
+  if (kind === undefined) throw new UsageError(`--keys must be one of ${KINDS.join(', ')}`);
   return kind;
 }
 
 async function placeOf(args: Arguments, kind: string): Promise<{ directory?: string; passphrase?: string }> {
-  const directory = args.text('dir');
+  // software without a directory would be a key in memory, which ends with this command
+  const directory = args.text('dir') ?? (kind === 'software' ? defaultDirectory() : undefined);
   const file = args.text('passphrase-file');
   const passphrase = file === undefined ? undefined : (await readText(file)).split(/\r?\n/, 1)[0];
   if (passphrase === '') throw new UsageError('the first line of the passphrase file is empty');
-  if (kind === 'software' && directory === undefined) {
-    throw new UsageError('--kind software needs --dir: a key in memory would end with this command');
-  }
   return { ...(directory !== undefined && { directory }), ...(passphrase !== undefined && { passphrase }) };
 }

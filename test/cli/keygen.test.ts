@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { PRIVATE_MEMBERS, readPublicJwk } from '../../src/core/jwk.ts';
 import { openKeys } from '../../src/keys/index.ts';
 import { thumbprintOf } from '../../src/platform/crypto.ts';
@@ -30,6 +30,15 @@ describe('attested keygen', () => {
     expect(second.thumbprint).toBe(first.thumbprint);
     const keys = await openKeys('software', { directory });
     expect((await keys.getKey('mine'))?.thumbprint).toBe(first.thumbprint);
+    await keys.close();
+  });
+
+  test('without --dir the key is where the library looks; --keys names the place, as in the other commands', async () => {
+    vi.stubEnv('ATTESTED_HOME', directory);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { out } = await attested(['keygen', '--keys', 'software', '--json']);
+    const keys = await openKeys('software', { directory });
+    expect((await keys.getKey('default'))?.thumbprint).toBe(JSON.parse(out).thumbprint);
     await keys.close();
   });
 
