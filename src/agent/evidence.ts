@@ -8,6 +8,7 @@ import { proveSoftware } from '../evidence/software/prove.ts';
 import { proveActivation, proveTpm } from '../evidence/tpm/prove.ts';
 import type { KeyProvider } from '../keys/provider.ts';
 import type { PcrSelection, TpmDevice } from '../tpm2/device.ts';
+import { readNamedPcrs } from '../tpm2/named-pcrs.ts';
 
 /** What the attester said with its challenge. */
 export interface Offer {
@@ -75,8 +76,6 @@ export function chooseEvidence(kind: 'tpm' | 'software' | ProveEvidence | undefi
 /** Attesters that say nothing check software evidence. */
 const NO_OFFER: Offer = { evidence: ['software'] };
 const MAX_KINDS = 16;
-const BANKS: readonly string[] = ['sha1', 'sha256', 'sha384', 'sha512'];
-const PCRS = 32;
 
 /** Reads the offer beside a challenge. @throws AttestedError `attester_unavailable` for one that makes no sense */
 export function readOffer({ evidence, quote }: JsonObject): Offer {
@@ -86,14 +85,9 @@ export function readOffer({ evidence, quote }: JsonObject): Offer {
   }
   const kinds = evidence as string[];
   if (quote === undefined) return { evidence: kinds };
-  if (!isJsonObject(quote) || !isJsonObject(quote.pcrs)) throw senseless();
-  for (const [bank, numbers] of Object.entries(quote.pcrs)) {
-    const isPcr = (pcr: unknown) => Number.isInteger(pcr) && (pcr as number) >= 0 && (pcr as number) < PCRS;
-    if (!BANKS.includes(bank) || !Array.isArray(numbers) || numbers.length > PCRS || !numbers.every(isPcr)) {
-      throw senseless();
-    }
-  }
-  return { evidence: kinds, quote: { pcrs: quote.pcrs as PcrSelection, eventLog: quote.event_log === true } };
+  const pcrs = isJsonObject(quote) ? readNamedPcrs(quote.pcrs) : undefined;
+  if (!isJsonObject(quote) || pcrs === undefined) throw senseless();
+  return { evidence: kinds, quote: { pcrs, eventLog: quote.event_log === true } };
 }
 
 function senseless(): AttestedError {

@@ -4,6 +4,7 @@ import { readCertificate } from '../../platform/certificates.ts';
 import type { PcrBankName, PcrSelection, PcrValues } from '../../tpm2/device.ts';
 import { type EkAnchors, readEkAnchors } from '../../tpm2/ek-certificate.ts';
 import type { EventLogMatch } from '../../tpm2/event-log-replay.ts';
+import { readNamedPcrs } from '../../tpm2/named-pcrs.ts';
 import type { ClockAfterReset } from './clock.ts';
 
 export interface TpmTrustOptions {
@@ -175,27 +176,12 @@ function fromBase64(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text, 'base64'));
 }
 
-/** SHA-1 is missing: two states with one value can be made. */
-const BANKS: readonly PcrBankName[] = ['sha256', 'sha384', 'sha512'];
-/** PCRs that every PC has (TCG PC Client Platform TPM Profile §4.6). */
-const PCRS = 24;
-
 function readQuote({ pcrs, eventLog, check, ...others }: NonNullable<TpmTrustOptions['quote']>): DemandedQuote {
   if (Object.keys(others).length > 0) throw invalid('quote has the members pcrs, eventLog and check, and no others');
-  const selection: PcrSelection = {};
-  for (const [bank, numbers] of Object.entries(pcrs ?? {})) {
-    if (!BANKS.includes(bank as PcrBankName)) throw invalid(`quote.pcrs has the banks ${BANKS.join(', ')}`);
-    if (!Array.isArray(numbers) || numbers.length === 0 || !numbers.every(isPcr)) {
-      throw invalid(`quote.pcrs lists PCRs from 0 to ${PCRS - 1}`);
-    }
-    selection[bank as PcrBankName] = [...new Set(numbers)].sort((a, b) => a - b);
-  }
-  if (Object.keys(selection).length === 0) throw invalid('quote.pcrs names at least one PCR');
+  const selection = readNamedPcrs(pcrs);
+  if (selection === undefined) throw invalid('quote.pcrs lists PCRs from 0 to 23 by bank, such as { sha256: [0, 7] }');
+  if (selection.sha1 !== undefined) throw invalid('quote.pcrs has no bank sha1: two states with one value can be made');
   return { pcrs: selection, eventLog: eventLog ?? check !== undefined, check: check ?? (() => true) };
-}
-
-function isPcr(value: unknown): value is number {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < PCRS;
 }
 
 const HEX_DIGITS: Readonly<Partial<Record<PcrBankName, number>>> = { sha256: 64, sha384: 96, sha512: 128 };

@@ -10,6 +10,7 @@ import { isJsonObject, type JsonObject } from '../../core/json.ts';
 import { thumbprintOf } from '../../platform/crypto.ts';
 import type { PcrSelection } from '../../tpm2/device.ts';
 import { encodePublic } from '../../tpm2/encode-public.ts';
+import { readNamedPcrs } from '../../tpm2/named-pcrs.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import type { PublicArea, TpmPublic } from '../../tpm2/public-area.ts';
 import {
@@ -23,7 +24,6 @@ import { type JsonReader, readJsonFile, writeJsonFile } from '../files/json-file
 import { keyFileName } from '../files/key-files.ts';
 import type { PublicPart } from '../kept.ts';
 import { TPM_ALGORITHMS } from './algorithms.ts';
-import { readPcrSelection } from './pcrs.ts';
 
 const VERSION = 1;
 const formats = {
@@ -116,7 +116,7 @@ function blobOf(
 ): Blob & { area: TpmPublic } {
   const bytes = reader.bytes(file.public, 2, MAX_TPM2B);
   const area = publicAreaOf(bytes, reader);
-  const pcrs = file.pcrs === null ? undefined : (readPcrSelection(file.pcrs) ?? reader.refuse('is damaged'));
+  const pcrs = file.pcrs === null ? undefined : (readNamedPcrs(file.pcrs) ?? reader.refuse('is damaged'));
   if (typeof file.auth !== 'boolean') return reader.refuse('is damaged');
   const policy = area.authPolicy.length > 0 ? { authPolicy: area.authPolicy } : {};
   if ((pcrs === undefined) !== (policy.authPolicy === undefined) || !isMadeFrom(template(policy), area)) {

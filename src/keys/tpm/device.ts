@@ -2,11 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import { AttestedError } from '../../errors.ts';
 import type { EndorsementKey, PcrBankName, PcrValues, TpmDevice } from '../../tpm2/device.ts';
+import { readNamedPcrs } from '../../tpm2/named-pcrs.ts';
 import { akTemplate, ekTemplate } from '../../tpm2/templates.ts';
 import { blobOnce } from './blob-files.ts';
 import type { Command } from './commands.ts';
 import { findEndorsementKey, policyOrBranches, sessionHash } from './endorsement.ts';
-import { bankNameOf, banksOf, readPcrSelection } from './pcrs.ts';
+import { bankNameOf, banksOf } from './pcrs.ts';
 import type { KeyReference } from './protocol.ts';
 import { type KeyUse, referenceTo } from './references.ts';
 
@@ -59,7 +60,7 @@ export function createDevice(options: DeviceOptions): TpmDevice {
 
     async quote(selection, extraData) {
       assertOpen();
-      const wanted = readPcrSelection(selection);
+      const wanted = readNamedPcrs(selection);
       if (wanted === undefined)
         throw new AttestedError('invalid_argument', 'no PCR selection, such as { sha256: [7] }');
       const { values, ...quote } = await command(

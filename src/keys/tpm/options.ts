@@ -1,7 +1,7 @@
 /** What `openKeys` can be told about the TPM. */
 import { AttestedError } from '../../errors.ts';
 import type { PcrSelection } from '../../tpm2/device.ts';
-import { readPcrSelection } from './pcrs.ts';
+import { readNamedPcrs } from '../../tpm2/named-pcrs.ts';
 
 export interface TpmOptions {
   /**
@@ -59,7 +59,7 @@ export function assertTpmOptions(options: TpmOptions): void {
   if (keyAuth !== undefined && keyAuth !== 'keychain' && !isSecret) {
     refuse(`tpm.keyAuth must be at least ${MIN_KEY_AUTH} bytes, or 'keychain'`);
   }
-  if (pcrs !== undefined && readPcrSelection(pcrs) === undefined) {
+  if (pcrs !== undefined && readNamedPcrs(pcrs) === undefined) {
     refuse('tpm.pcrs must select PCRs 0 to 23 by bank, such as { sha256: [7] }');
   }
   if (saltedSessions !== undefined && typeof saltedSessions !== 'boolean')
