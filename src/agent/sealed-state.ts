@@ -1,7 +1,8 @@
 /**
  * How the state lies on the disk: sealed, so that who gets a copy of the directory (a backup, a container's layer) learns no
- * server's name from it; how many keys there are, and so about how many servers, the keys themselves show. The sealing key is a secret of the key provider's, as well guarded as its
- * keys; the file names it by a random id, so that whichever of two processes writes last, both can read what is there.
+ * server's name from it; how many keys there are, and so about how many servers, the keys themselves show. The sealing key is
+ * a secret of the key provider's, as well guarded as its keys; the file names it by a random id, so that whichever of two
+ * processes writes last, both can read what is there.
  *
  * Sealing does not stop who may write here from putting an older file of the same client back.
  */

@@ -13,7 +13,8 @@
  *
  * Refusals are JSON `{ error, error_description }`. `use_attestation_challenge` (the challenge was unknown, late or used)
  * also carries `challenge` and `expires_in`, to retry with once (ERR-4). `access_denied` and `device_conflict` (the instance
- * belongs to another device) are final until a person acts; after `temporarily_unavailable` the same request, with a new challenge, may succeed later.
+ * belongs to another device) are final until a person acts; after `temporarily_unavailable` the same request, with a new
+ * challenge, may succeed later.
  */
 import type { JsonObject } from '../core/json.ts';
 import type { PublicJwk } from '../core/jwk.ts';

@@ -43,10 +43,10 @@ export interface RequireAttestedTransportOptions {
  * Wraps a server's transport (SDK v1 or v2): `server.connect(requireAttestedTransport(new StdioServerTransport(), { verifier }))`.
  *
  * Requests without a valid attestation and proof are refused, apart from `initialize`, `server/discover` and `ping`. Tools see
- * the caller by `attestationOf`, or in `authInfo.extra.attestation`; there is no access token, so `token` is empty and `scopes` has none. A connection
- * belongs to the instance that was first seen on it. What needs no answer (notifications, answers to the server's own requests)
- * passes once that instance is known. The proof does not cover the message: it says who is at the other end of a channel that
- * nobody else writes to.
+ * the caller by `attestationOf`, or in `authInfo.extra.attestation`; there is no access token, so `token` is empty and `scopes`
+ * has none. A connection belongs to the instance that was first seen on it. What needs no answer (notifications, answers to the
+ * server's own requests) passes once that instance is known. The proof does not cover the message: it says who is at the other
+ * end of a channel that nobody else writes to.
  *
  * @throws AttestedError `invalid_argument` for a verifier that cannot do this
  */

@@ -22,7 +22,7 @@ export interface LockOptions {
  * A machine that sleeps can outlive its own lock, and two processes that find the same stale lock may both take it. So the
  * lock spares work but is not what keeps keys safe: files are created such that the second creator fails, whatever happens.
  *
- * @throws AttestedError `key_store_unavailable` when the directory cannot be written, or stays locked for longer than our patience
+ * @throws AttestedError `key_store_unavailable` when the directory cannot be written, or stays locked for too long
  */
 export async function withDirectoryLock<T>(
   directory: string,
