@@ -36,6 +36,8 @@ export interface RouterRequest {
   rawHeaders: string[];
   headers: Readonly<Record<string, string | string[] | undefined>>;
   body?: unknown;
+  /** Node's own: whether anybody has read of the body. */
+  readableDidRead?: boolean;
 }
 
 export interface RouterResponse {
@@ -201,9 +203,12 @@ function contentType({ headers }: RouterRequest): string {
   return String(headers['content-type'] ?? '');
 }
 
-/** Some middleware of the app has read the body before. */
-function isParsed({ body }: RouterRequest): boolean {
-  return typeof body === 'object' && body !== null;
+/**
+ * Some middleware of the app has read the body before. An object alone does not say so: Express 4's parsers leave an empty one
+ * on requests that are not theirs, and the SDK would then read, after us, what we had not judged.
+ */
+function isParsed({ body, readableDidRead }: RouterRequest): boolean {
+  return typeof body === 'object' && body !== null && readableDidRead !== false;
 }
 
 /** What a body parser made of a form, or of a JSON text that the SDK would take for one. */

@@ -245,6 +245,31 @@ describe('a client that must attest is let past in no other way', () => {
     await signIn(parties);
   });
 
+  // as the parsers of Express 4 do for a body that is not theirs
+  const emptied = (app: express.Express) =>
+    void app.use((request, _, next) => {
+      request.body = {};
+      next();
+    });
+
+  test('VER-1, BIND-2: behind middleware that leaves an empty body on requests that it has not read', async () => {
+    const open = await start({ before: emptied, policy: { popMethods: ['attestation_pop_jwt', 'none'] } });
+    const code = await codeOf(open.as, AUTHORIZATION);
+    expect(await open.post('/token', { client_id: CLIENT, ...redeeming(code) }, null)).toMatchObject({
+      status: 400,
+      body: { error: 'invalid_client_attestation' },
+    });
+
+    const parties = await start({ before: emptied });
+    const bound = await pushed(parties);
+    expect(await parties.post('/token', redeeming(bound), parties.other)).toMatchObject({
+      status: 400,
+      body: { error: 'invalid_grant' },
+    });
+    expect([open.as.calls, parties.as.calls]).toEqual([[], []]);
+    expect(await parties.post('/token', redeeming(bound))).toMatchObject({ status: 200 });
+  });
+
   test('RFC 6749 §2.3: an attestation beside a secret is refused', async () => {
     const parties = await start();
     const code = await codeOf(parties.as, AUTHORIZATION);
