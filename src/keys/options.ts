@@ -65,10 +65,7 @@ export function assertOptions(options: OpenKeysOptions): void {
     throw new AttestedError('invalid_argument', why);
   };
   if (typeof options !== 'object' || options === null) refuse('the options of openKeys are an object');
-  // with a misspelt directory the keys would be in memory, and gone with the process
-  if (!Object.keys(options).every((name) => NAMES.includes(name))) {
-    refuse(`openKeys has the options ${NAMES.join(', ')} only`);
-  }
+  warnOfUnknown(options);
   const { directory, passphrase, machineSecret, scryptLog2N, maxLoadedKeys, keychainService, keychainTimeout } =
     options;
   if (directory !== undefined && (typeof directory !== 'string' || directory === '' || directory.includes('\0'))) {
@@ -95,6 +92,15 @@ export function assertOptions(options: OpenKeysOptions): void {
     refuse("downgrade must be 'refuse' or 'allow'");
   }
   if (options.tpm !== undefined) assertTpmOptions(options.tpm);
+}
+
+/** With a misspelt directory the keys are in memory, and gone with the process: no reason to fail, but one to say so. */
+function warnOfUnknown(options: OpenKeysOptions): void {
+  if (Object.keys(options).every((name) => NAMES.includes(name))) return;
+  process.emitWarning(`openKeys knows the options ${NAMES.join(', ')}, and ignores the others that it was given`, {
+    type: 'AttestedWarning',
+    code: 'unknown_option',
+  });
 }
 
 /** Bounded above, because the value is also read from disk: a hostile file must not cost gigabytes. */

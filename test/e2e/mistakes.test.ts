@@ -70,7 +70,6 @@ describe('options that make no sense', () => {
       async () => (await agentOf('https://attester.example')).on('warning', undefined as never),
       /listener is a function/,
     ],
-    ['a misspelt directory', () => openKeys('software', { dir: '/nowhere' } as never), /has the options directory/],
     [
       'a directory in place of options',
       () => openKeys('software', '/nowhere' as never),

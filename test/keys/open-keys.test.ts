@@ -60,6 +60,21 @@ describe('openKeys', () => {
   ])('refuses %s', async (_what, options) => {
     await expect(openKeys('software', options)).rejects.toMatchObject({ code: 'invalid_argument' });
   });
+
+  test('a misspelt option is named on standard error, and changes nothing else', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    const keys = await openKeys('software', { dir: '/nowhere' } as never);
+    expect(keys.directory).toBeUndefined();
+    expect(warned).toHaveBeenCalledExactlyOnceWith(expect.stringContaining('knows the options directory'), {
+      type: 'AttestedWarning',
+      code: 'unknown_option',
+    });
+    warned.mockClear();
+    await openKeys('software', {});
+    expect(warned).not.toHaveBeenCalled();
+    warned.mockRestore();
+    await keys.close();
+  });
 });
 
 describe('directories', () => {

@@ -46,12 +46,12 @@ const refused = (code: string, words: string) => ({ code, message: expect.string
 describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
   test('locked: says how to unlock it, and works once that is done', async () => {
     const { lock, unlock } = await inKeyring();
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     const { thumbprint } = await keys.createKey({ label: 'a key' });
     await keys.secrets.set('a secret', data);
 
     await lock();
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
       refused('key_store_locked', 'gnome-keyring-daemon'),
     );
     await expect(keys.getKey('a key')).rejects.toMatchObject({ code: 'key_store_locked' });
@@ -60,7 +60,7 @@ describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
     await expect(keys.deleteKey('a key')).rejects.toMatchObject({ code: 'key_store_locked' });
 
     await unlock();
-    const again = await openKeys('keychain', place);
+    const again = await openKeys('keychain', { directory: place.directory });
     expect((await again.getKey('a key'))?.thumbprint).toBe(thumbprint);
     expect(Buffer.from((await again.secrets.get('a secret'))!)).toEqual(data);
     expect((await keys.getKey('a key'))?.thumbprint).toBe(thumbprint);
@@ -69,12 +69,16 @@ describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
 
   test('never set up, so that there is nowhere to write', async () => {
     await inKeyring('new');
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(refused('key_store_unavailable', 'collection'));
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
+      refused('key_store_unavailable', 'collection'),
+    );
   });
 
   test('no Secret Service on the bus', async () => {
     await inKeyring('none');
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(refused('key_store_unavailable', 'gnome-keyring'));
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
+      refused('key_store_unavailable', 'gnome-keyring'),
+    );
   });
 
   test.each([
@@ -84,7 +88,7 @@ describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
   ])('no D-Bus: %s', async (_what, address) => {
     process.env.DBUS_SESSION_BUS_ADDRESS = address;
     process.env.XDG_RUNTIME_DIR = place.root;
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
       refused('key_store_unavailable', 'DBUS_SESSION_BUS_ADDRESS'),
     );
   });
@@ -121,9 +125,11 @@ describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
 
   test('one that was not there at first, and one that comes back, is found', async () => {
     const { kill, unlock } = await inKeyring('none');
-    await expect(openKeys('keychain', place)).rejects.toMatchObject({ code: 'key_store_unavailable' });
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject({
+      code: 'key_store_unavailable',
+    });
     await unlock();
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     const { thumbprint } = await keys.createKey({ label: 'a key' });
     await kill();
     await expect(keys.getKey('a key')).rejects.toMatchObject({ code: 'key_store_unavailable' });
@@ -134,22 +140,24 @@ describe.skipIf(skipKeychain)('a keychain that cannot be used', () => {
 
   test('another keychain than the one that the secrets were kept under', async () => {
     const { home } = await inKeyring();
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     await keys.secrets.set('a secret', data);
     await keys.close();
     await keyring!.kill();
     await rm(join(home, 'data'), { recursive: true });
     await keyring!.unlock();
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(refused('key_store_corrupt', 'lost the key'));
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
+      refused('key_store_corrupt', 'lost the key'),
+    );
   });
 
   test('a directory whose own file was lost', async () => {
     await inKeyring();
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     await keys.secrets.set('a secret', data);
     await keys.close();
     await rm(join(place.directory, 'keychain', 'keychain.json'));
-    await expect(openKeys('keychain', place)).rejects.toMatchObject(
+    await expect(openKeys('keychain', { directory: place.directory })).rejects.toMatchObject(
       refused('key_store_corrupt', 'keychain.json is missing'),
     );
   });
@@ -165,7 +173,7 @@ describe.skipIf(skipKeychain)('entries', () => {
 
   test('are found by programs that use keytar, under service attested and the label', async () => {
     await inKeyring();
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     const { thumbprint } = await keys.createKey({ label: 'a key' });
     const text = (await inKeytar("keytar.getPassword('attested', 'a key')")) as string;
     expect(importSigner(JSON.parse(text)).thumbprint).toBe(thumbprint);
@@ -182,7 +190,7 @@ describe.skipIf(skipKeychain)('entries', () => {
     await inKeytar(
       `keytar.setPassword('attested', 'jwk', ${JSON.stringify(JSON.stringify(privateKey.export({ format: 'jwk' })))})`,
     );
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     for (const label of ['pem', 'jwk']) {
       const signer = await keys.getKey(label);
       expect(signer).toMatchObject({ alg: 'ES256', thumbprint });
@@ -196,7 +204,7 @@ describe.skipIf(skipKeychain)('entries', () => {
     await inKeyring();
     await inKeytar("keytar.setPassword('attested', 'mail', 'hunter2')");
     await inKeytar("keytar.setPassword('attested', 'clé', 'not a label')");
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     expect(await keys.listKeys()).toEqual([]);
     for (const job of [() => keys.getKey('mail'), () => keys.createKey({ label: 'mail' })]) {
       const error = await job().catch((error: unknown) => error);
@@ -211,7 +219,7 @@ describe.skipIf(skipKeychain)('entries', () => {
 
   test('of a service of its own are apart', async () => {
     await inKeyring();
-    const mine = await openKeys('keychain', place);
+    const mine = await openKeys('keychain', { directory: place.directory });
     const theirs = await openKeys('keychain', { ...place, keychainService: 'another agent' });
     const made = [await mine.createKey({ label: 'a key' }), await theirs.createKey({ label: 'a key' })];
     expect(made[0]!.thumbprint).not.toBe(made[1]!.thumbprint);
@@ -255,7 +263,7 @@ describe.skipIf(skipKeychain)('processes', () => {
     );
     expect(outputs[0]).toHaveLength(3);
     for (const output of outputs) expect(output).toEqual(outputs[0]);
-    const keys = await openKeys('keychain', place);
+    const keys = await openKeys('keychain', { directory: place.directory });
     expect((await keys.listKeys()).map(({ thumbprint }) => thumbprint).sort()).toEqual([...outputs[0]!].sort());
     await keys.close();
   });
