@@ -196,7 +196,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     tracking,
     method: options.method,
     methods,
-    identities: openIdentities({ keys, store, clientId, enrolment: enrolment.thumbprint, alg, events }),
+    identities: openIdentities({ keys, store, clientId, enrolment: enrolment.thumbprint, alg, events, warnings }),
     attestations: keepAttestations({ client, store, enrolmentToken, now, warnings, events }),
     servers: openServers({ fetch, now, timeout }),
     proofs: openProofs({ clientId, revision, now }),

@@ -12,6 +12,7 @@ import type { KeyProvider } from '../keys/provider.ts';
 import { hmacSha256, sha256Base64url } from '../platform/crypto.ts';
 import type { Events } from './events.ts';
 import type { StateStore } from './state.ts';
+import type { Warnings } from './warnings.ts';
 
 export interface Identity {
   /** Key label: the identity's name inside the agent. */
@@ -68,8 +69,9 @@ export function openIdentities(options: {
   enrolment: string;
   alg: SignatureAlgorithm;
   events: Events;
+  warnings: Warnings;
 }): Identities {
-  const { keys, store, clientId, enrolment, alg, events } = options;
+  const { keys, store, clientId, enrolment, alg, events, warnings } = options;
   const opened = new Map<string, Promise<Identity | undefined>>();
   let inventory: Promise<string[]> | undefined;
 
@@ -89,7 +91,25 @@ export function openIdentities(options: {
       throw error;
     });
     const found = labels.filter((label) => label.startsWith(prefix)).map((label) => Number(label.slice(prefix.length)));
-    return Math.max(1, ...found.filter(Number.isSafeInteger));
+    const newest = Math.max(0, ...found.filter(Number.isSafeInteger));
+    return scope === SHARED_SCOPE ? sharedGeneration(newest) : Math.max(1, newest);
+  }
+
+  /**
+   * Who has seen a shared key only the state knows. A key that it does not know may have been anywhere, so another takes its
+   * place. The state is written before a key is made, so what another process has just made is known.
+   */
+  function sharedGeneration(newest: number): Promise<number> {
+    return store.update(() => {
+      const written = store.current.get(SHARED_SCOPE);
+      if (written !== undefined) return written;
+      if (newest > 0) {
+        const message = 'nobody remembers which servers have seen the shared key: a new one takes its place';
+        warnings.emit({ code: 'state', message });
+      }
+      store.current.set(SHARED_SCOPE, newest + 1);
+      return newest + 1;
+    });
   }
 
   function open(scope: string, generation: number, create: boolean): Promise<Identity | undefined> {

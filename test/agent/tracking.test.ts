@@ -1,6 +1,6 @@
 /** One server must not recognise the agent of another. */
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -152,6 +152,36 @@ describe('a shared identity', () => {
       expect(error.message).toContain(A);
     }
   });
+
+  test.each(['is gone', 'was altered'])(
+    'PRIV-2: the ledger %s: a key that anybody may have seen is shown to nobody',
+    async (how) => {
+      const stateDirectory = await directory();
+      const as = await bearer();
+      const options = {
+        tracking: 'refuse' as const,
+        stateDirectory,
+        keys: await openKeys('software'),
+        attester: newAttester(),
+      };
+      const first = await newAgent(options);
+      await tokenRequest(first.agent, as.issuer, { resource: A });
+      await first.agent.close();
+      for (const file of (await readdir(stateDirectory)).filter((name) => name.startsWith('agent-'))) {
+        if (how === 'is gone') await rm(join(stateDirectory, file), { recursive: true });
+        else await writeFile(join(stateDirectory, file), '{}');
+      }
+      const second = await newAgent(options);
+      expect((await tokenRequest(second.agent, as.issuer, { resource: B })).status).toBe(200);
+      const [before, after] = [first, second].map(({ agent }) => agent.identities().find(({ current }) => current));
+      expect(after?.thumbprint).not.toBe(before?.thumbprint);
+      expect(second.warnings.at(-1)).toMatchObject({ code: 'state', message: expect.stringContaining('shared key') });
+      // and the new one is remembered
+      await second.agent.close();
+      const third = await newAgent(options);
+      await expectRefusal(() => tokenRequest(third.agent, as.issuer, { resource: A }), { code: 'tracking_refused' });
+    },
+  );
 
   test('PRIV-2: of processes that are about to show one key to one server each, one does, and the others name it', async () => {
     const place = await directory();
