@@ -250,7 +250,5 @@ function rewriteJson(response: RouterResponse, change: (body: unknown) => unknow
 async function send(answer: Response, response: RouterResponse): Promise<void> {
   response.status(answer.status);
   for (const [name, value] of answer.headers) response.setHeader(name, value);
-  // as the SDK's own endpoints, for clients in browsers
-  response.setHeader('Access-Control-Allow-Origin', '*');
   response.end(new Uint8Array(await answer.arrayBuffer()));
 }

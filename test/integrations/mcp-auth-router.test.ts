@@ -194,6 +194,31 @@ describe.each(['pop', 'dpop'] as const)('authentication, %s', (mode) => {
   });
 });
 
+test.each(['/attestation-challenge', '/par', '/token', '/revoke'])('CHA-1: a client in a browser: %s', async (path) => {
+  const { as, owner } = await start();
+  const sent = ['content-type', 'oauth-client-attestation', 'oauth-client-attestation-pop', 'dpop'];
+  const asked = await fetch(as.url(path), {
+    method: 'OPTIONS',
+    headers: {
+      Origin: 'https://page.example',
+      'Access-Control-Request-Method': 'POST',
+      'Access-Control-Request-Headers': sent.join(','),
+    },
+  });
+  expect([asked.status, asked.headers.get('access-control-allow-origin')]).toEqual([204, '*']);
+  expect(asked.headers.get('access-control-allow-methods')).toContain('POST');
+  const allowed = asked.headers.get('access-control-allow-headers')?.toLowerCase().split(/, */);
+  expect(allowed).toEqual(expect.arrayContaining(sent));
+  expect(asked.headers.has('access-control-allow-credentials')).toBe(false);
+
+  for (const headers of [await owner.headers(), {}]) {
+    const body = new URLSearchParams(redeeming('code'));
+    const answer = await fetch(as.url(path), { method: 'POST', headers, body });
+    expect(answer.headers.get('access-control-allow-origin')).toBe('*');
+    expect(answer.headers.get('access-control-expose-headers')).toContain('OAuth-Client-Attestation-Challenge');
+  }
+});
+
 describe('a client that must attest is let past in no other way', () => {
   const basic = (user: string) => ({ Authorization: `Basic ${Buffer.from(`${user}:`).toString('base64')}` });
   const rows: [string, Record<string, string>, Record<string, string>, string][] = [

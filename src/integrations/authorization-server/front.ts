@@ -9,6 +9,7 @@ import { AttestedError } from '../../errors.ts';
 import { type PushedRequestOptions, pushedRequests, REQUEST_URN } from '../../verifier/pushed-requests.ts';
 import { sealedTokens } from '../../verifier/sealed-tokens.ts';
 import type { AttestedClient, Verifier } from '../../verifier/verifier.ts';
+import { EXPOSED, FOR_PAGES, preflight } from './cors.ts';
 import { isAttestedMethod, withAttestationMetadata } from './metadata.ts';
 
 export interface FrontOptions extends PushedRequestOptions {
@@ -212,6 +213,7 @@ export function createFront(
   async function route(request: FrontRequest): Promise<Verdict> {
     const { method, url } = request;
     const path = url.pathname.length > 1 ? url.pathname.replace(/\/+$/, '') : url.pathname;
+    if (method === 'OPTIONS' && (path === challengePath || samePath(path, pushPath))) return preflight();
     if (path === challengePath) {
       const verb = method === 'POST' ? 'POST' : 'GET';
       const response = await verifier.challengeHandler(new Request(added.challengeUrl, { method: verb }));
@@ -233,12 +235,14 @@ export function createFront(
   return {
     origin,
     async judge(request) {
-      try {
-        return await route(request);
-      } catch (error) {
+      const verdict = await route(request).catch((error: unknown): Verdict => {
         if (error instanceof AttestedError) onRefusal?.(error);
         return { kind: 'answer', response: verifier.respond(error) };
+      });
+      if (verdict.kind === 'answer') {
+        for (const [name, value] of Object.entries(FOR_PAGES)) verdict.response.headers.set(name, value);
       }
+      return verdict;
     },
     // an answer without issuer is an error, not the document
     document: (document) =>
@@ -263,6 +267,7 @@ function inactive(client: AttestedClient): Verdict {
 
 function nextHeaders({ challengeForNext, dpopNonceForNext }: AttestedClient): Record<string, string> {
   return {
+    ...EXPOSED,
     ...(challengeForNext !== undefined && { [CHALLENGE_HEADER]: challengeForNext }),
     ...(dpopNonceForNext !== undefined && { [DPOP_NONCE_HEADER]: dpopNonceForNext }),
   };
