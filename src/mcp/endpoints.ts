@@ -2,8 +2,9 @@
 import type { JsonObject } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
 import type { Verifier } from '../verifier/verifier.ts';
+import type { AuthInfo, RequireAttestedAgentOptions } from './gate.ts';
 import { urlUnder } from './request-target.ts';
-import { type AuthInfo, nextHeaders, type RequireAttestedAgentOptions, requireAttestedAgent } from './server.ts';
+import { nextHeaders, requireAttestedAgent } from './server.ts';
 
 export interface ResourceEndpointOptions {
   verifier: Verifier;

@@ -1,6 +1,6 @@
 /** What the gate is given, judged when it is given. */
 import { AttestedError } from '../errors.ts';
-import type { RequireAttestedAgentOptions } from './server.ts';
+import type { RequireAttestedAgentOptions } from './gate.ts';
 
 /** A word that means nothing would be read as the weaker choice. */
 const BINDINGS: readonly unknown[] = [undefined, 'when-bound', 'instance', 'client'];

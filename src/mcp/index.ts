@@ -15,15 +15,10 @@ export {
   type ResourceEndpoints,
   resourceEndpoints,
 } from './endpoints.ts';
+export type { AuthInfo, GateRequest, RequireAttestedAgentOptions } from './gate.ts';
 export { pushAuthorizationRequest } from './par.ts';
 export { type RequireAttestedTransportOptions, requireAttestedTransport } from './require-attested-transport.ts';
-export {
-  type AuthInfo,
-  type GateRequest,
-  nextHeaders,
-  type RequireAttestedAgentOptions,
-  requireAttestedAgent,
-} from './server.ts';
+export { nextHeaders, requireAttestedAgent } from './server.ts';
 export { ERROR_META_KEY, requireForTool, type ToolDemand, type ToolDemands, type ToolRefusal } from './tools.ts';
 export {
   ATTESTATION_META_KEY,

@@ -1,7 +1,7 @@
 /** The JSON-RPC messages of a request, as the MCP server behind the gate is going to read them. */
 import { isJsonObject, type JsonValue, parseJson } from '../core/json.ts';
 import { AttestedError } from '../errors.ts';
-import type { GateRequest } from './server.ts';
+import type { GateRequest } from './gate.ts';
 
 /** Bytes: as much as the SDKs' servers take by default. */
 const MAX_BODY = 4 * 1024 * 1024;

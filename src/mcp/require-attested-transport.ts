@@ -5,7 +5,7 @@ import { isJsonObject, type JsonObject } from '../core/json.ts';
 import { wireAnswer } from '../core/oauth-errors.ts';
 import { AttestedError, type ErrorCode } from '../errors.ts';
 import type { AttestedClient, Verifier } from '../verifier/verifier.ts';
-import type { AuthInfo } from './server.ts';
+import type { AuthInfo } from './gate.ts';
 import { type ToolDemands, toolJudge } from './tools.ts';
 import {
   ATTESTATION_META_KEY,
