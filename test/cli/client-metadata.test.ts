@@ -1,5 +1,6 @@
 /** `attested client-metadata`: what it writes passes its own check and a verifier's; hostile documents do not. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -86,6 +87,7 @@ describe('writing', () => {
     [['--url', URL_, '--alg', 'none']],
     [['--url', URL_, '--attester', 'http://attester.example']],
     [['--url', URL_, '--online']],
+    [['--check', 'x', '--private']],
     [['--check', 'x', '--name', 'y']],
     [['--check', '/nonexistent/file']],
     [['--check', 'http://agents.example/client']],
@@ -216,5 +218,22 @@ describe('over the network', () => {
       [{ issuer: 'https://attester.invalid', jwksUri: 'https://attester.invalid/jwks', keys: 0 }],
     ]);
     expect(findings).toEqual([expect.objectContaining({ rule: 'client_attesters' })]);
+  });
+
+  test('META-5: keys at a private address are asked for only when that is wanted', async () => {
+    let connections = 0;
+    const service = createServer((socket) => {
+      connections++;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => service.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void service.close());
+    const issuer = `https://127.0.0.1:${(service.address() as AddressInfo).port}`;
+    const document = { ...GOOD, client_attesters: [{ issuer, jwks_uri: `${issuer}/jwks` }] };
+    const { code, findings } = await check(document, '--online');
+    expect([code, connections]).toEqual([1, 0]);
+    expect(findings).toMatchObject([{ message: expect.stringContaining('not one of the public Internet') }]);
+    expect(await check(document, '--online', '--private')).toMatchObject({ code: 1 });
+    expect(connections).toBe(1);
   });
 });

@@ -11,7 +11,8 @@ import {
   MAX_DOCUMENT_BYTES,
   readClientAttesters,
 } from '../../platform/client-document.ts';
-import { fetchJson, fetchText, isJson } from '../../platform/http.ts';
+import { type FetchLike, fetchJson, fetchText, isJson } from '../../platform/http.ts';
+import { publicFetch } from '../../platform/public-fetch.ts';
 import { UsageError } from '../command.ts';
 import { readText } from '../files.ts';
 
@@ -28,21 +29,26 @@ export interface DocumentCheck {
 export interface CheckOptions {
   /** The document's URL where it is read from a file; default its own client_id. */
   url: string | undefined;
+  /** Fetch the attesters' keys. */
   online: boolean;
+  /** Follow the document into private networks too. What is behind its URLs its publisher decides, not who checks it. */
+  privateNetworks: boolean;
 }
 
 /** @param where URL or file. @throws UsageError for a file that cannot be read or has no document in it */
 export async function checkDocument(where: string, options: CheckOptions): Promise<DocumentCheck> {
   const findings: DocumentFinding[] = [];
   const refuse = (rule: string, message: string) => void findings.push({ severity: 'refused', rule, message });
-  const document = /^https?:/i.test(where) ? await fetched(where, findings) : await fromFile(where, findings);
-  const url = options.url ?? (/^https?:/i.test(where) ? where : String(document?.client_id ?? ''));
+  const isUrl = /^https?:/i.test(where);
+  const document = isUrl ? await fetched(where, findings) : await fromFile(where, findings);
+  const url = options.url ?? (isUrl ? where : String(document?.client_id ?? ''));
   if (document === undefined) return { url, ok: false, method: undefined, attesters: [], findings };
   findings.push(...checkClientDocument(document, url));
   const attesters: DocumentCheck['attesters'] = [];
+  const fetch = options.privateNetworks ? globalThis.fetch : publicFetch();
   for (const attester of readClientAttesters(document) ?? []) {
     if (!options.online) attesters.push(attester);
-    else attesters.push({ ...attester, keys: await keysOf(attester, refuse) });
+    else attesters.push({ ...attester, keys: await keysOf(attester, fetch, refuse) });
   }
   const { token_endpoint_auth_method: method } = document;
   return {
@@ -89,9 +95,13 @@ function parsed(text: string, findings: DocumentFinding[]): JsonObject | undefin
 }
 
 /** How many keys an attester publishes that attestations may be signed with. */
-async function keysOf({ jwksUri }: EndorsedAttester, refuse: (rule: string, message: string) => void): Promise<number> {
+async function keysOf(
+  { jwksUri }: EndorsedAttester,
+  fetch: FetchLike,
+  refuse: (rule: string, message: string) => void,
+): Promise<number> {
   try {
-    const { status, json } = await fetchJson(jwksUri, {});
+    const { status, json } = await fetchJson(jwksUri, {}, { fetch });
     const keys = status === 200 && Array.isArray(json?.keys) ? json.keys : undefined;
     if (keys === undefined) {
       refuse('client_attesters', `an attester's jwks_uri gives no JWK Set (status ${status})`);

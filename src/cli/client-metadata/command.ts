@@ -4,13 +4,13 @@ import { type Io, jsonText, paintFor, visible } from '../io.ts';
 import { checkDocument, type DocumentCheck } from './check.ts';
 import { writeDocument } from './write.ts';
 
-const FOR_CHECKING = ['online', 'json'];
+const FOR_CHECKING = ['online', 'private', 'json'];
 const FOR_WRITING = ['redirect-uri', 'name', 'scope', 'method', 'alg', 'attester'];
 
 export const clientMetadataCommand: Command = {
   name: 'client-metadata',
   summary: "Write or check a client's metadata document: method, algorithms, endorsed attesters",
-  usage: '--url URL --attester ISSUER [options] | --check URL|FILE [--online] [--json]',
+  usage: '--url URL --attester ISSUER [options] | --check URL|FILE [--online [--private]] [--json]',
   options: {
     url: { type: 'string', value: 'URL', help: 'where the document is: the client_id' },
     attester: {
@@ -29,6 +29,7 @@ export const clientMetadataCommand: Command = {
     alg: { type: 'string', value: 'ALG', help: "algorithms of the instances' keys (default ES256)" },
     check: { type: 'string', value: 'WHERE', help: 'check the document at this URL or in this file' },
     online: { type: 'boolean', help: "with --check: also fetch the attesters' keys" },
+    private: { type: 'boolean', help: 'with --online: from private addresses too' },
     json: { type: 'boolean', help: 'with --check: one JSON document' },
   },
   notes: [
@@ -44,7 +45,9 @@ export const clientMetadataCommand: Command = {
       return 0;
     }
     refuseOthers(args, FOR_WRITING, 'does not go with --check');
-    const check = await checkDocument(where, { url: args.text('url'), online: args.flag('online') });
+    const [online, privateNetworks] = [args.flag('online'), args.flag('private')];
+    if (privateNetworks && !online) throw new UsageError('--private goes with --online');
+    const check = await checkDocument(where, { url: args.text('url'), online, privateNetworks });
     if (args.flag('json')) io.out(jsonText(check));
     else print(check, args, io);
     return check.ok ? 0 : 1;
