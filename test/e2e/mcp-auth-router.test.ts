@@ -1,10 +1,17 @@
 /** Clients of both MCP SDKs sign in at the SDK v1's own authorization server, with a person, and call an attested MCP server. */
+import * as v2 from '@modelcontextprotocol/client';
+import * as v1 from '@modelcontextprotocol/sdk/client/auth.js';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type AgentWarning, createAgent } from '../../src/agent/index.ts';
+import { createAttester } from '../../src/attester/index.ts';
 import { toNodeListener } from '../../src/integrations/node.ts';
+import { openKeys } from '../../src/keys/index.ts';
 import { protect, withAttestation } from '../../src/mcp/index.ts';
-import { createVerifier, remoteJwks } from '../../src/verifier/index.ts';
+import { createVerifier, remoteJwks, type TrustSource } from '../../src/verifier/index.ts';
+import { expectRefusal } from '../support/errors.ts';
 import { startMcpAuthServer } from '../support/mcp-auth-server.ts';
+import { newSigner } from '../support/tokens.ts';
 import { AUTH_METHODS, CALLBACK, CLIENTS, METHODS, type Method } from './support/authorization-server.ts';
 import { visit } from './support/browser.ts';
 import { listenForTest } from './support/http.ts';
@@ -16,13 +23,19 @@ async function start(method: Method, pushed: 'optional' | 'required') {
   const world = await startWorld();
   const attester = world.attester.issuer;
   const trust = remoteJwks(`${attester}/jwks`, { clients: Object.values(CLIENTS), attester });
-  const as = await startMcpAuthServer({ trust, pushed });
+  const { as, url } = await startServers(trust, pushed);
   const client_id = CLIENTS[method];
   as.clients.set(client_id, {
     client_id,
     redirect_uris: [CALLBACK],
     token_endpoint_auth_method: AUTH_METHODS[method],
   });
+  return { world, as, url, instance: await world.instance(method) };
+}
+
+/** An authorization server and an MCP server that trust the same attesters. */
+async function startServers(trust: TrustSource, pushed: 'optional' | 'required') {
+  const as = await startMcpAuthServer({ trust, pushed });
   const http = await listenForTest();
   const resource = `${http.origin}/mcp`;
   const handler = createMcpHandler(() => {
@@ -44,7 +57,7 @@ async function start(method: Method, pushed: 'optional' | 'required') {
     },
   });
   http.answerWith(toNodeListener(guarded, { url: resource }));
-  return { world, as, url: new URL(resource), instance: await world.instance(method) };
+  return { as, url: new URL(resource) };
 }
 
 /** An application that does not push its requests. */
@@ -86,3 +99,50 @@ describe.each(rows)('client SDK $sdk, $method', ({ sdk, method }) => {
     expect(as.refusals).toEqual([]);
   });
 });
+
+test.each(SDKS)(
+  'META-5: client SDK %s registers a client, which then enrols at the attester and calls a tool',
+  async (sdk) => {
+    const http = await listenForTest();
+    const attester = createAttester({
+      issuer: http.origin,
+      signer: newSigner('ES256', 'attester-1'),
+      // the attester's operator hears of a client from the authorization server
+      policy: (clientId) => (as.clients.has(clientId) ? { enrolment: { tokens: true } } : undefined),
+    });
+    http.answerWith(toNodeListener(attester.handler, { url: http.origin }));
+    const { as, url } = await startServers(remoteJwks(`${http.origin}/jwks`), 'required');
+
+    const { discoverAuthorizationServerMetadata, registerClient } = sdk === 'v1' ? v1 : v2;
+    const metadata = await discoverAuthorizationServerMetadata(as.issuer);
+    const registered = await registerClient(as.issuer, {
+      metadata: metadata as never,
+      clientMetadata: {
+        redirect_uris: [CALLBACK],
+        grant_types: ['authorization_code', 'refresh_token'],
+        token_endpoint_auth_method: 'attest_jwt_client_auth',
+      },
+    });
+    expect(registered.client_secret).toBeUndefined();
+    const { client_id: clientId } = registered;
+    await expectRefusal(() => attester.createEnrolmentToken({ clientId: `${clientId}x` }), {
+      code: 'invalid_argument',
+    });
+
+    const warnings: AgentWarning[] = [];
+    const agent = await createAgent({
+      clientId,
+      keys: await openKeys('software'),
+      attester: http.origin,
+      enrolmentToken: await attester.createEnrolmentToken({ clientId }),
+      method: 'attestation_pop_jwt',
+      onWarning: (warning) => warnings.push(warning),
+    });
+    onTestFinished(() => agent.close());
+    const authProvider = withAttestation(new Person(agent, as.issuer), agent);
+    const client = await connect(sdk, { agent, url, authProvider });
+    expect(await client.whoami()).toMatchObject({ clientId, thumbprint: agent.identities()[0]?.thumbprint });
+    // a client_id of its own is what all servers know it by
+    expect(warnings).toMatchObject([{ code: 'identifying_client_id' }]);
+  },
+);
