@@ -57,6 +57,8 @@ export function clientUrlFault(clientId: string): string | undefined {
   if (url.pathname === '/') return 'has no path';
   if (url.href !== clientId) return 'is not in its normal form (upper case, dot segments, default port or the like)';
   if (/%2f|%5c/i.test(url.pathname)) return 'has an encoded slash in its path';
+  // some servers take the parameter off and then climb
+  if (/\/\.{1,2};/.test(url.pathname)) return 'has a dot segment with a parameter in its path';
   return undefined;
 }
 

@@ -50,7 +50,7 @@ export function statusChecker(trust: readonly TrustSource[], options: StatusOpti
     const { status, text, headers } = await fetchText(
       uri,
       { headers: { accept: 'application/statuslist+jwt' } },
-      { ...options, maxBytes: MAX_TOKEN },
+      { ...options, fetch: trusted.statusFetch ?? options.fetch, maxBytes: MAX_TOKEN },
     ).catch((cause: unknown) => {
       throw unavailable(cause);
     });

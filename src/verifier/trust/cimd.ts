@@ -39,7 +39,7 @@ export interface CimdOptions {
   maxDocuments?: number;
   /** Milliseconds for each fetch. Default 5000. */
   timeout?: number;
-  /** Fetches documents and keys that publishers name. Default: one that reaches public addresses only. */
+  /** Fetches documents, keys and status lists whose places publishers choose. Default: one that reaches public addresses only. */
   fetch?: FetchLike;
   /** Fetches the keys of {@link attesters}, whose URLs are the operator's. Default `globalThis.fetch`. */
   fetchConfigured?: FetchLike;
@@ -148,6 +148,7 @@ export function cimd(options: CimdOptions): TrustSource {
           clients: new Set([clientId]),
           validUntil: Math.min(found.expiresAt, key.validUntil),
           statusOrigins: [source.origin],
+          ...(source.fetch !== undefined && { statusFetch: source.fetch }),
           statusKey: async (statusHeader, at) => {
             const signer = statusHeader.kid ? await source.keys.find(statusHeader, at) : undefined;
             return signer && importPublicKey(signer.jwk);
@@ -162,7 +163,7 @@ export function cimd(options: CimdOptions): TrustSource {
     record: ClientRecord,
     { issuer, jwksUri }: { issuer: string; jwksUri: string },
     publisher: boolean,
-  ): { keys: KeySource; origin: string; name: string } | undefined {
+  ): { keys: KeySource; origin: string; name: string; fetch?: FetchLike } | undefined {
     const own = configured.get(issuer);
     if (own !== undefined) return own.names.has(jwksUri) ? own : undefined;
     if (!publisher || !isHttpsUrl(issuer) || new URL(issuer).origin !== new URL(jwksUri).origin) return undefined;
@@ -172,7 +173,7 @@ export function cimd(options: CimdOptions): TrustSource {
     // what the document no longer names is forgotten
     record.sources = new Map([...record.sources].slice(-7)).set(id, source);
     // an endorsement names its attester by issuer and place, so that status lists of two places do not mix
-    return { keys: source, origin: new URL(jwksUri).origin, name: `${issuer} ${jwksUri}` };
+    return { keys: source, origin: new URL(jwksUri).origin, name: `${issuer} ${jwksUri}`, fetch };
   }
 }
 

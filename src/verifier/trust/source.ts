@@ -6,6 +6,7 @@ import type { JoseHeader } from '../../core/jwt.ts';
 import type { JsonWebKey } from '../../core/signer.ts';
 import { AttestedError } from '../../errors.ts';
 import { importPublicKey, thumbprintOf } from '../../platform/crypto.ts';
+import type { FetchLike } from '../../platform/http.ts';
 
 /** A key that may have signed an attestation, and what its owner is entitled to. */
 export interface TrustedKey {
@@ -23,6 +24,8 @@ export interface TrustedKey {
    * one that finds keys by client cannot be.
    */
   statusKey?: (header: JoseHeader, now: number) => Promise<KeyObject | undefined>;
+  /** Fetches status lists of this attester, where its place is not the operator's choice. Default: the verifier's `status.fetch`. */
+  statusFetch?: FetchLike;
 }
 
 export interface TrustSource {

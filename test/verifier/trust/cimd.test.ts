@@ -94,6 +94,11 @@ describe('a publisher that may choose', () => {
     ['of a client that climbs out', { payload: { sub: 'https://agents.example/team-a/../team-b/client' } }, []],
     ['of one that climbs, encoded', { payload: { sub: 'https://agents.example/team-a/%2e%2e/team-b' } }, []],
     ['of one that climbs at the server', { payload: { sub: 'https://agents.example/team-a/..%2fteam-b' } }, []],
+    [
+      'of one that climbs past parameters',
+      { payload: { sub: 'https://agents.example/team-a/..;x/team-b/client' } },
+      [],
+    ],
     ['of a client with a fragment', { payload: { sub: `${CLIENT}#x` } }, []],
     ['of a client under http', { payload: { sub: CLIENT.replace('https', 'http') } }, []],
     ['of a client with no URL', { payload: { sub: 'client-1' } }, []],
@@ -103,6 +108,18 @@ describe('a publisher that may choose', () => {
     await refuses(setup, changes);
     expect(setup.asked.slice(0, 2)).toEqual(asked);
     expect(setup.asked.every((url) => [CLIENT, JWKS].includes(url))).toBe(true);
+  });
+
+  test("IMPL-5: where the attester's status list is, the publisher chose: it is fetched as the keys are", async () => {
+    const setup = setUp();
+    const uri = 'https://attester.example/list';
+    setup.pages.set(uri, { body: {} });
+    const status = { status_list: { uri, idx: 1 } };
+    await expectRefused(setup.world, await request(setup, { payload: { status } }), {
+      code: 'temporarily_unavailable',
+      rule: 'Token Status List §8.3',
+    });
+    expect(setup.asked).toEqual([CLIENT, JWKS, uri]);
   });
 
   const documents: [string, object | string][] = [
