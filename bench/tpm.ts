@@ -16,7 +16,7 @@ import { type Swtpm, skipTpm, startSwtpm } from '../test/support/swtpm.ts';
 import { startEsysProgram } from './support/esys-program.ts';
 import { loopDelayDuring } from './support/loop-delay.ts';
 import { helperOf, residentMemory } from './support/memory.ts';
-import { comparePairs, median, report, reportAtMost } from './support/pairs.ts';
+import { bestOf, comparePairs, median, report, reportAtMost } from './support/pairs.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'attested-bench-'));
 const data = Buffer.alloc(300, 7);
@@ -190,13 +190,6 @@ async function inFiles(): Promise<boolean> {
   ]);
   await keys.close();
   return report('Signatures of a key in files', rows, { 'a key in encrypted files': 0.9 });
-}
-
-/** Other programs on the machine can spoil a measure, and none can embellish it. */
-const TRIES = 3;
-async function bestOf(measure: () => Promise<boolean>): Promise<boolean> {
-  for (let attempt = 1; attempt <= TRIES; attempt++) if (await measure()) return true;
-  return false;
 }
 
 let met = await bestOf(inFiles);
