@@ -10,7 +10,6 @@ import { KEYCHAIN_SERVICE, KEYCHAIN_TIMEOUT } from './keychain.ts';
 import type { OpenKeysOptions } from './options.ts';
 import type { KeyProvider } from './provider.ts';
 import { fileSecrets } from './secrets.ts';
-import { addressOf } from './tpm/address.ts';
 import { algorithmsOf } from './tpm/algorithms.ts';
 import { parseKeyBlob } from './tpm/blobs.ts';
 import { createCommand, DEADLINE } from './tpm/commands.ts';
@@ -19,7 +18,7 @@ import { keyAuthFromKeychain } from './tpm/key-auth.ts';
 import { createTpmKeys, type TpmKey } from './tpm/keys.ts';
 import type { Opened } from './tpm/protocol.ts';
 import { type SharedTpm, shareTpm } from './tpm/registry.ts';
-import { chooseTcti, type Tcti } from './tpm/tcti.ts';
+import { addressOf, chooseTcti, type Tcti } from './tpm/tcti.ts';
 
 /**
  * Opens the machine's TPM. Keys are made in it and wrapped by its storage key; the wrapped blobs are files, of use in this TPM

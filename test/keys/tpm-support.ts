@@ -11,7 +11,7 @@ export function helpersOf(pid: number): number[] {
 
 function isTpmHelper(pid: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('/keys/tpm/helper.');
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('/keys/tpm/helper/main.');
   } catch {
     return false;
   }

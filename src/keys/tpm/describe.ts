@@ -1,16 +1,16 @@
 /** What a TPM says of itself, for `attested doctor`. Only reads: properties, and certificates in NV that everybody may read. */
 import { AttestedError } from '../../errors.ts';
+import { TPM_CAP } from '../../native/tpm2-tss/capabilities.ts';
 import { type EkCertificate, readEkCertificate } from '../../tpm2/ek-certificate.ts';
 import { ekHash } from '../../tpm2/ek-hash.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import { type EkKind, ekCertificateIndexes } from '../../tpm2/templates.ts';
 import { readVendor, type Vendor } from '../../tpm2/vendors.ts';
-import { addressOf } from './address.ts';
 import { algorithmsOf } from './algorithms.ts';
 import { type Command, createCommand, DEADLINE } from './commands.ts';
 import { findEndorsementKey } from './endorsement.ts';
 import { shareTpm } from './registry.ts';
-import type { Tcti } from './tcti.ts';
+import { addressOf, type Tcti } from './tcti.ts';
 
 export interface TpmDescription {
   /** Such as `2.0`. */
@@ -61,7 +61,6 @@ export interface EndorsementCertificate {
   unreadable?: string;
 }
 
-const CAPABILITY = { algorithms: 0, handles: 1, properties: 6, curves: 8 } as const;
 const ALL = 256;
 const SRK_HANDLE = 0x81000001;
 /** TPM_PT (TPM 2.0 Part 2 §6.13): fixed properties from 0x100 on, variable ones from 0x200 on. */
@@ -94,13 +93,13 @@ export async function describeTpm(tcti: Tcti, deadline: number = DEADLINE): Prom
 }
 
 async function describe(command: Command): Promise<TpmDescription> {
-  const fixed = await command('capability', [CAPABILITY.properties, 0x100, ALL]);
-  const variable = await command('capability', [CAPABILITY.properties, 0x200, ALL]);
+  const fixed = await command('capability', [TPM_CAP.TPM_PROPERTIES, 0x100, ALL]);
+  const variable = await command('capability', [TPM_CAP.TPM_PROPERTIES, 0x200, ALL]);
   const values = new Map([...fixed, ...variable].map((pair) => [pair.property, pair.value >>> 0]));
   const property = (id: number) => values.get(id) ?? 0;
-  const algorithms = await command('capability', [CAPABILITY.algorithms, 0, ALL]);
-  const curves = await command('capability', [CAPABILITY.curves, 0, ALL]);
-  const [persistent] = await command('capability', [CAPABILITY.handles, SRK_HANDLE, 1]);
+  const algorithms = await command('capability', [TPM_CAP.ALGS, 0, ALL]);
+  const curves = await command('capability', [TPM_CAP.ECC_CURVES, 0, ALL]);
+  const [persistent] = await command('capability', [TPM_CAP.HANDLES, SRK_HANDLE, 1]);
   const permanent = property(PROPERTY.permanent);
   const id = property(PROPERTY.manufacturer).toString(16).padStart(8, '0');
   const [high, low] = [property(PROPERTY.firmware), property(PROPERTY.firmware + 1)];
@@ -156,7 +155,7 @@ async function readIndex(
   command: Command,
   index: number,
 ): Promise<Pick<EndorsementCertificate, 'certificate' | 'unreadable'> | undefined> {
-  const [present] = await command('capability', [CAPABILITY.handles, index, 1]);
+  const [present] = await command('capability', [TPM_CAP.HANDLES, index, 1]);
   if (present?.value !== index) return undefined;
   try {
     const stored = await command('nvRead', [index]);

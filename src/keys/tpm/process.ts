@@ -61,8 +61,9 @@ interface Helper {
   told: Set<string>;
 }
 
-// beside this file, compiled or not
-const HELPER = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './helper.ts' : './helper.js', import.meta.url));
+// compiled, as this file is, or not
+const HELPER_FILE = import.meta.url.endsWith('.ts') ? './helper/main.ts' : './helper/main.js';
+const HELPER = fileURLToPath(new URL(HELPER_FILE, import.meta.url));
 
 /** What the TSS, its TCTI modules and the loader of libraries look at; the helper needs nothing else, and gets no secret. */
 const ENVIRONMENT = /^(PATH|LD_LIBRARY_PATH|DYLD_.*|DBUS_.*|SYSTEMROOT|WINDIR|LANG)$/i;

@@ -1,6 +1,8 @@
 /** Which TPM: the way to it as tpm2-tss names it (a TCTI string), found without loading anything. */
 import { accessSync, constants, existsSync } from 'node:fs';
+import { srkTemplate } from '../../tpm2/templates.ts';
 import { unavailable } from '../files/faults.ts';
+import type { TpmAddress } from './protocol.ts';
 
 export interface Tcti {
   tcti: string;
@@ -69,6 +71,14 @@ export function namedTcti(option: string | undefined, env: Surroundings['env'] =
 /** The file that a `device:` TCTI names. */
 export function deviceFile(tcti: string): string | undefined {
   return DEVICE.exec(tcti)?.[1];
+}
+
+/** What a helper is told of its TPM. */
+export function addressOf({ tcti, managed }: Tcti): TpmAddress {
+  const [ecc, rsa] = [srkTemplate('ecc'), srkTemplate('rsa')];
+  // at the end of the template stands `unique`: a point of two sized coordinates, or a sized modulus
+  const srkPrefixes = [ecc.slice(0, -2 * (2 + 32)), rsa.slice(0, -(2 + 256))];
+  return { tcti, managed, srkTemplate: ecc, srkPrefixes };
 }
 
 function assertUsable(device: string, { exists, mayUse }: Surroundings): void {

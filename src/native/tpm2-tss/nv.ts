@@ -1,4 +1,5 @@
 /** The content of NV indexes, in parts of what the TPM reads at once. */
+import { TPM_CAP } from './capabilities.ts';
 import { readNumber } from './cells.ts';
 import { type Context, NONE } from './context.ts';
 import { NO_RESPONSE, TpmError } from './error.ts';
@@ -9,8 +10,7 @@ import { createReader, unsized } from './wire.ts';
 
 const none = [NONE, NONE, NONE] as const;
 
-/** TPM_CAP_TPM_PROPERTIES, TPM_PT_NV_BUFFER_MAX, and the bounds of the library and of the specification for it. */
-const TPM_PROPERTIES = 0x06;
+/** TPM_PT_NV_BUFFER_MAX, and the bounds of the library and of the specification for it. */
 const NV_BUFFER_MAX = 0x12c;
 const MOST_NV_BUFFER = 2048;
 const LEAST_NV_BUFFER = 512;
@@ -20,7 +20,7 @@ export function createNvReader(context: Context, getCapability: Esys['getCapabil
   let nvBuffer: Promise<number> | undefined;
   /** Bytes that one TPM2_NV_Read may give. */
   const nvChunk = (): Promise<number> => {
-    nvBuffer ??= getCapability(TPM_PROPERTIES, NV_BUFFER_MAX, 1).then(([found]) =>
+    nvBuffer ??= getCapability(TPM_CAP.TPM_PROPERTIES, NV_BUFFER_MAX, 1).then(([found]) =>
       found?.property === NV_BUFFER_MAX ? Math.min(found.value, MOST_NV_BUFFER) : LEAST_NV_BUFFER,
     );
     nvBuffer.catch(() => {

@@ -2,11 +2,9 @@
  * The process that talks to the TPM, so that a TPM which hangs or a library which crashes takes nothing else along. It lives
  * as long as its parent keeps the channel open, answers requests in their order, and imports only what it needs.
  */
-import { TpmError } from '../../native/tpm2-tss/error.ts';
-import { openEsys } from '../../native/tpm2-tss/index.ts';
-import { createLru } from '../lru.ts';
-import { createContext, type TpmContext } from './context.ts';
-import { operations } from './operations.ts';
+import { TpmError } from '../../../native/tpm2-tss/error.ts';
+import { openEsys } from '../../../native/tpm2-tss/index.ts';
+import { createLru } from '../../lru.ts';
 import {
   HELPER_FAULT,
   type KeyReference,
@@ -14,7 +12,9 @@ import {
   type Response,
   type TpmAddress,
   UNKNOWN_KEY,
-} from './protocol.ts';
+} from '../protocol.ts';
+import { createContext, type TpmContext } from './context.ts';
+import { operations } from './operations.ts';
 
 const MOST_KEYS = 4096;
 /** For giving slots back when the parent is gone; a TPM that hangs must not keep us. Milliseconds. */

@@ -3,11 +3,12 @@
  * with a TPM that is busy, full, restarted or shared with others. Jobs run one at a time; each can be run again from its
  * beginning, which is how every hiccup is answered.
  */
-import { TpmError } from '../../native/tpm2-tss/error.ts';
-import type { Esys, EsysHandle, OpenEsys } from '../../native/tpm2-tss/types.ts';
-import { type Remedy, remedyFor, TPM_RC, tpmCode } from './codes.ts';
+import { TPM_CAP } from '../../../native/tpm2-tss/capabilities.ts';
+import { TpmError } from '../../../native/tpm2-tss/error.ts';
+import type { Esys, EsysHandle, OpenEsys } from '../../../native/tpm2-tss/types.ts';
+import { type Remedy, remedyFor, TPM_RC, tpmCode } from '../codes.ts';
+import { HELD_BY_ANOTHER, type TpmAddress } from '../protocol.ts';
 import { createParents, type Parents } from './parents.ts';
-import { HELD_BY_ANOTHER, type TpmAddress } from './protocol.ts';
 import { createSlots, type Slots } from './slots.ts';
 import { createTurn } from './turn.ts';
 
@@ -24,7 +25,6 @@ const ABANDONED = 3000;
 const [FIRST_PAUSE, LONGEST_PAUSE] = [2, 50];
 /** Hiccups of these kinds are mended at once or not at all. */
 const MOST_TRIES: Readonly<Record<Remedy, number>> = { reopen: 1, reload: 1, 'make-room': Infinity, wait: Infinity };
-const TPM_CAP_HANDLES = 1;
 /** Where the handles of loaded objects and of loaded sessions begin. */
 const [OBJECTS, SESSIONS] = [0x80000000, 0x02000000];
 
@@ -126,7 +126,7 @@ export function createContext(openEsys: OpenEsys, address: TpmAddress): TpmConte
     const { esys } = context;
     orphans = false;
     for (const kind of kinds) {
-      for (const { value } of await esys.getCapability(TPM_CAP_HANDLES, kind, 64)) {
+      for (const { value } of await esys.getCapability(TPM_CAP.HANDLES, kind, 64)) {
         await esys.fromTpmHandle(value).then((object) => esys.flush(object), ignore);
       }
     }

@@ -1,8 +1,9 @@
 /** What the helper does with the TPM, one function a request. Each may be run again from its beginning after a hiccup. */
 import { createHash } from 'node:crypto';
-import type { EsysHandle, ObjectAuth } from '../../native/tpm2-tss/types.ts';
+import { TPM_CAP } from '../../../native/tpm2-tss/capabilities.ts';
+import type { EsysHandle, ObjectAuth } from '../../../native/tpm2-tss/types.ts';
+import type { KeyReference, Operation, Operations } from '../protocol.ts';
 import { type Context, dropSessions } from './context.ts';
-import type { KeyReference, Operation, Operations } from './protocol.ts';
 
 type Perform = {
   [O in Operation]: (
@@ -12,7 +13,6 @@ type Perform = {
   ) => Promise<Operations[O]['result']>;
 };
 
-const [TPM_CAP_ALGS, TPM_CAP_ECC_CURVES] = [0, 8];
 const ALL = 256;
 const ENDORSEMENT_KEY = 'endorsement key';
 /** PCRs that change between the quote and the reading are read again. */
@@ -21,8 +21,8 @@ const QUOTE_ATTEMPTS = 10;
 export const operations: Perform = {
   async open({ esys, parents }) {
     const parent = await parents.current();
-    const algorithms = await esys.getCapability(TPM_CAP_ALGS, 0, ALL);
-    const curves = await esys.getCapability(TPM_CAP_ECC_CURVES, 0, ALL);
+    const algorithms = await esys.getCapability(TPM_CAP.ALGS, 0, ALL);
+    const curves = await esys.getCapability(TPM_CAP.ECC_CURVES, 0, ALL);
     return { parent, algorithms: algorithms.map(({ property }) => property), curves: curves.map(({ value }) => value) };
   },
 

@@ -3,14 +3,14 @@
  * from the standard template, which is the same key each time as long as the owner's seed is. Nothing is ever made persistent.
  */
 import { createHash } from 'node:crypto';
-import { TpmError } from '../../native/tpm2-tss/error.ts';
-import type { Esys, EsysHandle } from '../../native/tpm2-tss/types.ts';
-import { TPM_RC, tpmCode } from './codes.ts';
-import { OTHER_TPM, type TpmAddress } from './protocol.ts';
+import { TPM_CAP } from '../../../native/tpm2-tss/capabilities.ts';
+import { TpmError } from '../../../native/tpm2-tss/error.ts';
+import type { Esys, EsysHandle } from '../../../native/tpm2-tss/types.ts';
+import { TPM_RC, tpmCode } from '../codes.ts';
+import { OTHER_TPM, type TpmAddress } from '../protocol.ts';
 import type { Slots } from './slots.ts';
 
 const SRK_HANDLE = 0x81000001;
-const TPM_CAP_HANDLES = 1;
 const TRANSIENT = 'parent';
 const SHA256 = [0x00, 0x0b];
 
@@ -32,7 +32,7 @@ export function createParents(esys: Esys, slots: Slots, address: TpmAddress): Pa
   let transientName: Uint8Array | undefined;
 
   async function findPersistent(): Promise<Parent | undefined> {
-    const handles = await esys.getCapability(TPM_CAP_HANDLES, SRK_HANDLE, 1);
+    const handles = await esys.getCapability(TPM_CAP.HANDLES, SRK_HANDLE, 1);
     if (!handles.some(({ value }) => value === SRK_HANDLE)) return undefined;
     const handle = await esys.fromTpmHandle(SRK_HANDLE);
     const area = (await esys.readPublic(handle)).public;

@@ -1,7 +1,7 @@
 /** The few slots of a TPM for loaded objects: what was used least recently makes room. */
-import type { Esys, EsysHandle } from '../../native/tpm2-tss/types.ts';
+import { TPM_CAP } from '../../../native/tpm2-tss/capabilities.ts';
+import type { Esys, EsysHandle } from '../../../native/tpm2-tss/types.ts';
 
-const TPM_CAP_TPM_PROPERTIES = 6;
 const TPM_PT_HR_TRANSIENT_MIN = 0x10e;
 /** Every TPM 2.0 has at least so many. */
 const LEAST = 3;
@@ -27,7 +27,7 @@ interface Loaded {
 }
 
 export async function createSlots(esys: Esys): Promise<Slots> {
-  const answer = await esys.getCapability(TPM_CAP_TPM_PROPERTIES, TPM_PT_HR_TRANSIENT_MIN, 1);
+  const answer = await esys.getCapability(TPM_CAP.TPM_PROPERTIES, TPM_PT_HR_TRANSIENT_MIN, 1);
   const room = Math.max(LEAST, answer.find(({ property }) => property === TPM_PT_HR_TRANSIENT_MIN)?.value ?? LEAST);
   const loaded = new Map<string, Loaded>(); // in order of use, oldest first
   let job = 0;
