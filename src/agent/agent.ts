@@ -17,6 +17,7 @@ import { type AgentEvent, openEvents } from './events.ts';
 import { chooseEvidence, type ProveEvidence } from './evidence.ts';
 import { openMiddleware } from './fetch.ts';
 import { labelPrefix, openIdentities, SHARED_SCOPE, scopeOf } from './identity.ts';
+import { openLabelKey } from './label-key.ts';
 import type { Listeners } from './listeners.ts';
 import { bare } from './metadata.ts';
 import { openPresenter, type Presenter } from './presenter.ts';
@@ -179,6 +180,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
   const enrolmentLabel = `${labelPrefix(clientId)}:enrolment`;
   const enrolment = await keys.createKey({ label: enrolmentLabel });
   const store = await openState(options.stateDirectory ?? keys.directory, clientId, keys.secrets, warnings);
+  const labelKey = await openLabelKey(keys, clientId, enrolment.thumbprint);
   const client = openAttester({
     attester: options.attester,
     clientId,
@@ -196,7 +198,7 @@ export async function createAgent(options: AgentOptions): Promise<Agent> {
     tracking,
     method: options.method,
     methods,
-    identities: openIdentities({ keys, store, clientId, enrolment: enrolment.thumbprint, alg, events, warnings }),
+    identities: openIdentities({ keys, store, clientId, labelKey, alg, events, warnings }),
     attestations: keepAttestations({ client, store, enrolmentToken, now, warnings, events }),
     servers: openServers({ fetch, now, timeout }),
     proofs: openProofs({ clientId, revision, now }),

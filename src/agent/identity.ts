@@ -58,25 +58,24 @@ export function labelPrefix(clientId: string): string {
 }
 
 /**
- * @param enrolment the enrolment key's thumbprint. It keys the hash of the scope in labels: labels show up in keychains
- *   and TPM tools and must not list the servers; and it is still there when the state file is lost, so that the keys are
- *   found again.
+ * @param labelKey keys the hash of the scope in labels: labels show up in keychains and TPM tools and must not list the
+ *   servers; and it is still there when the state file is lost, so that the keys are found again.
  */
 export function openIdentities(options: {
   keys: KeyProvider;
   store: StateStore;
   clientId: string;
-  enrolment: string;
+  labelKey: Uint8Array;
   alg: SignatureAlgorithm;
   events: Events;
   warnings: Warnings;
 }): Identities {
-  const { keys, store, clientId, enrolment, alg, events, warnings } = options;
+  const { keys, store, clientId, labelKey, alg, events, warnings } = options;
   const opened = new Map<string, Promise<Identity | undefined>>();
   let inventory: Promise<string[]> | undefined;
 
   const stem = (scope: string): string => {
-    const hash = encodeBase64url(hmacSha256(utf8(enrolment), utf8(scope)).subarray(0, 16));
+    const hash = encodeBase64url(hmacSha256(labelKey, utf8(scope)).subarray(0, 16));
     return `${labelPrefix(clientId)}:${hash}:g`;
   };
 

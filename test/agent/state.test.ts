@@ -1,4 +1,5 @@
 /** What an agent remembers: whole after a restart, shared by processes, and told to nobody who copies the disk. */
+import { createHash, createHmac } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -69,6 +70,30 @@ describe('state', () => {
         (word) => `${word} ${Buffer.from(word, 'base64url').toString('latin1')}`,
       );
       expect(decoded).not.toMatch(/secret\.example|127\.0\.0\.1/);
+    }
+  });
+
+  test('PRIV-2: nor can a guess at a server be checked by what is in the directory', async () => {
+    const place = await directory();
+    const as = await bearer();
+    const keys = await openKeys('software', { directory: place, machineSecret: new Uint8Array(32).fill(7) });
+    const { agent } = await newAgent({ keys });
+    await tokenRequest(agent, as.issuer, { resource: A });
+    await agent.close();
+    const infos = await keys.listKeys();
+    await keys.close();
+    // all that stands there in clear, as the key of the hash over the name
+    const clear = infos.flatMap(({ label, thumbprint }) => [label, thumbprint, agent.clientId, '']);
+    const hashes = clear.flatMap((key) => [
+      createHmac('sha256', key).update(A).digest(),
+      createHash('sha256')
+        .update(key + A)
+        .digest(),
+    ]);
+    expect(infos).toHaveLength(2);
+    for (const hash of hashes) {
+      const shown = hash.subarray(0, 16).toString('base64url');
+      expect(infos.filter(({ label }) => label.includes(shown))).toEqual([]);
     }
   });
 
