@@ -1,18 +1,17 @@
 /** `attested keygen`: makes a key where agents keep theirs, and prints its public half. */
 import type { SignatureAlgorithm } from '../core/algorithms.ts';
+import { type KeyBackend, keyKinds } from '../keys/backend.ts';
 import { defaultDirectory, openKeys } from '../keys/index.ts';
 import { type Arguments, type Command, UsageError } from './command.ts';
 import { readText } from './files.ts';
 import { jsonText, visible } from './io.ts';
-
-const KINDS = ['auto', 'tpm', 'keychain', 'software'] as const;
 
 export const keygen: Command = {
   name: 'keygen',
   summary: 'Make a key in the best place there is, and print its public half',
   usage: '[--keys auto] [--label NAME] [options]',
   options: {
-    keys: { type: 'string', value: 'KIND', help: `where the key lives: ${KINDS.join(', ')} (default auto)` },
+    keys: { type: 'string', value: 'KIND', help: `where the key lives: ${keyKinds.join(', ')} (default auto)` },
     kind: { type: 'string', value: 'KIND', help: 'the same as --keys' },
     label: {
       type: 'string',
@@ -50,12 +49,12 @@ export const keygen: Command = {
   },
 };
 
-function kindOf(args: Arguments): (typeof KINDS)[number] {
+function kindOf(args: Arguments): 'auto' | KeyBackend {
   const [keys, kindOption] = [args.text('keys'), args.text('kind')];
   if (keys !== undefined && kindOption !== undefined) throw new UsageError('give --keys or --kind, not both');
   const given = keys ?? kindOption ?? 'auto';
-  const kind = KINDS.find((name) => name === given);
-  if (kind === undefined) throw new UsageError(`--keys must be one of ${KINDS.join(', ')}`);
+  const kind = keyKinds.find((name) => name === given);
+  if (kind === undefined) throw new UsageError(`--keys must be one of ${keyKinds.join(', ')}`);
   return kind;
 }
 

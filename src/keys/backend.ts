@@ -18,6 +18,9 @@ export type KeyBackend = KeyProvider['kind'];
 /** From the strongest to the weakest. */
 export const backends: readonly KeyBackend[] = ['tpm', 'keychain', 'software'];
 
+/** What `openKeys` can be asked for. */
+export const keyKinds: readonly ('auto' | KeyBackend)[] = ['auto', ...backends];
+
 export function isWeaker(kind: KeyBackend, than: KeyBackend): boolean {
   return backends.indexOf(kind) > backends.indexOf(than);
 }

@@ -1,6 +1,6 @@
 /** `attested/keys`: where instance keys live. */
 import { AttestedError } from '../errors.ts';
-import { backends, type KeyBackend } from './backend.ts';
+import { type KeyBackend, keyKinds } from './backend.ts';
 import { openBest, openNamed } from './choice.ts';
 import { defaultDirectory } from './directories.ts';
 import { openKeychainKeys } from './keychain.ts';
@@ -57,7 +57,7 @@ const openers: Readonly<Record<KeyBackend, Opener>> = {
 export async function openKeys(kind: 'auto' | KeyBackend, options: OpenKeysOptions = {}): Promise<KeyProvider> {
   assertOptions(options);
   if (kind !== 'auto' && !Object.hasOwn(openers, kind)) {
-    throw new AttestedError('invalid_argument', `no such key provider: it is auto, ${backends.join(', ')}`);
+    throw new AttestedError('invalid_argument', `no such key provider: it is ${keyKinds.join(', ')}`);
   }
   if (kind === 'software' && options.directory === undefined) return openers.software(options);
   const placed = { ...options, directory: options.directory ?? defaultDirectory() };

@@ -1,7 +1,7 @@
 /** What `connect` and `proxy` can be told, from the command line, the environment, or a file. */
 import { parseJsonObject } from '../../core/json.ts';
 import { POP_METHODS, type PopMethod } from '../../core/metadata.ts';
-import type { KeyBackend } from '../../keys/index.ts';
+import { type KeyBackend, keyKinds } from '../../keys/backend.ts';
 import { assertSafeUrl } from '../../platform/http.ts';
 import { type Arguments, UsageError } from '../command.ts';
 import { asUsage, readText } from '../files.ts';
@@ -104,7 +104,7 @@ export async function readSettings(args: Arguments, env: Record<string, string |
     clientId,
     attester: selfKey === undefined ? { url: attester as string } : { selfKey },
     enrolmentToken: env[TOKEN_VARIABLE] || (tokenFile === undefined ? undefined : await firstLine(tokenFile)),
-    keys: oneOf('keys', text('keys') ?? 'auto', ['auto', 'tpm', 'keychain', 'software'] as const),
+    keys: oneOf('keys', text('keys') ?? 'auto', keyKinds),
     directory: text('dir'),
     passphrase: passphraseFile === undefined ? undefined : await firstLine(passphraseFile),
     method: text('method') === undefined ? undefined : oneOf('method', text('method') as string, POP_METHODS),

@@ -1,5 +1,6 @@
 /** `attested demo`: the whole chain on one machine, with the real parts, and the attacks that it withstands. */
 import { X509Certificate } from 'node:crypto';
+import { keyKinds } from '../../keys/backend.ts';
 import { readCertificateFiles } from '../../platform/certificate-files.ts';
 import { type Arguments, type Command, UsageError } from '../command.ts';
 import type { Io } from '../io.ts';
@@ -8,14 +9,16 @@ import type { DemoOptions } from './scene.ts';
 /** What the demo runs against, beside this package: optional, since servers and agents need only their own. */
 const PARTS = { 'oidc-provider': 9, '@modelcontextprotocol/client': 2, '@modelcontextprotocol/server': 2 } as const;
 
-const KINDS = ['auto', 'tpm', 'keychain', 'software'] as const;
-
 export const demo: Command = {
   name: 'demo',
   summary: 'Run attester, authorization server, MCP servers and agent, and attack them',
   usage: '[--keys auto] [--tpm swtpm] [--json] [--keep]',
   options: {
-    keys: { type: 'string', value: 'KIND', help: `where the agent keeps its keys: ${KINDS.join(', ')} (default auto)` },
+    keys: {
+      type: 'string',
+      value: 'KIND',
+      help: `where the agent keeps its keys: ${keyKinds.join(', ')} (default auto)`,
+    },
     tpm: { type: 'string', value: 'swtpm', help: "make a software TPM and use it in place of the machine's" },
     'tpm-roots': { type: 'string', value: 'PATH', help: 'certificates of TPM makers: a file, or a directory of them' },
     json: { type: 'boolean', help: 'one JSON document: steps, attacks, times' },
@@ -46,8 +49,8 @@ export const demo: Command = {
 
 async function optionsOf(args: Arguments): Promise<DemoOptions> {
   const [keys, tpm, roots] = [args.text('keys'), args.text('tpm'), args.text('tpm-roots')];
-  const kind = KINDS.find((name) => name === (keys ?? 'auto'));
-  if (kind === undefined) throw new UsageError(`--keys must be one of ${KINDS.join(', ')}`);
+  const kind = keyKinds.find((name) => name === (keys ?? 'auto'));
+  if (kind === undefined) throw new UsageError(`--keys must be one of ${keyKinds.join(', ')}`);
   if (tpm !== undefined && tpm !== 'swtpm')
     throw new UsageError("--tpm can only be swtpm; the machine's own TPM is --keys tpm");
   const softwareTpm = tpm !== undefined;
