@@ -7,7 +7,7 @@ import type { EkQuirk } from '../../tpm2/ek-quirks.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import { soundKey } from '../../tpm2/refusal.ts';
 import type { EvidenceContext } from '../protocol.ts';
-import { judged, refuse, requireAll } from './refusal.ts';
+import { judged, refuse } from './refusal.ts';
 import type { TpmTrust } from './trust.ts';
 
 /** Each is tolerated in a real certificate; all together are no EK certificate. */
@@ -34,9 +34,9 @@ export async function checkEndorsementKey(
       verifyEkCertificateUnder(anchors, certificate, { intermediates: chain, now: now(), ek: publicArea }),
     );
     // a maker's authority may sign other things too; with a key of such a one anybody can play a TPM
-    requireAll(2, [
-      [!SAYS_NOTHING.every((quirk) => quirks.includes(quirk)), 'the EK certificate says nowhere that it is one'],
-    ]);
+    if (SAYS_NOTHING.every((quirk) => quirks.includes(quirk))) {
+      throw refuse('invalid_client_attestation', 2, 'the EK certificate says nowhere that it is one');
+    }
   }
   if ((await isInventoried(hash, clientId)) !== true)
     throw refuse('access_denied', 2, 'the EK is not in the inventory');

@@ -4,7 +4,7 @@ import { parseEventLog } from '../../tpm2/event-log.ts';
 import { eventLogMatches } from '../../tpm2/event-log-replay.ts';
 import type { VerifiedAttest } from '../../tpm2/signed-attest.ts';
 import { verifyQuote } from '../../tpm2/verify-quote.ts';
-import { judged, refuse, requireAll } from './refusal.ts';
+import { judged, refuse } from './refusal.ts';
 import type { DemandedQuote, ProvedLog, ReadPins } from './trust.ts';
 import type { QuotedPcrs } from './wire.ts';
 
@@ -19,8 +19,12 @@ export async function checkQuote(
   if (quote === undefined) throw refuse('invalid_client_attestation', 8, 'there is no quote, and one is asked for');
   const { attest, signature, pcrs, eventLog } = quote;
   const verified = judged(8, () => verifyQuote({ attest, signature, ak, extraData, pcrs }));
-  requireAll(8, [[isSelection(verified.pcrs, demanded.pcrs), 'the quote is over other PCRs than those asked for']]);
-  requireAll(8, [[matchesPins(verified.pcrs, pins), 'a PCR has another value than the policy of this client pins']]);
+  if (!isSelection(verified.pcrs, demanded.pcrs)) {
+    throw refuse('invalid_client_attestation', 8, 'the quote is over other PCRs than those asked for');
+  }
+  if (!matchesPins(verified.pcrs, pins)) {
+    throw refuse('invalid_client_attestation', 8, 'a PCR has another value than the policy of this client pins');
+  }
   const log =
     demanded.eventLog && eventLog !== undefined ? judged(8, () => provedBy(eventLog, verified.pcrs)) : undefined;
   // the operator's judge sees only what the TPM signed

@@ -26,6 +26,7 @@ import type { ClockInfo } from '../../tpm2/attest.ts';
 import { makeCredential } from '../../tpm2/make-credential.ts';
 import { parsePublic } from '../../tpm2/public.ts';
 import type { TpmPublic } from '../../tpm2/public-area.ts';
+import { requireAll } from '../../tpm2/refusal.ts';
 import { jwsSchemes } from '../../tpm2/signature.ts';
 import type { VerifiedAttest } from '../../tpm2/signed-attest.ts';
 import { verifyCertify } from '../../tpm2/verify-certify.ts';
@@ -36,7 +37,7 @@ import { activationFor, type Bound, extraDataFor } from './binding.ts';
 import { checkEndorsementKey } from './check-ek.ts';
 import { checkQuote } from './check-quote.ts';
 import type { TpmClock } from './clock.ts';
-import { judged, refuse, requireAll } from './refusal.ts';
+import { judged, refuse } from './refusal.ts';
 import type { TpmTrust } from './trust.ts';
 import { type CertifiedKey, readActivation, readTpmEvidence, textFrom } from './wire.ts';
 
@@ -111,12 +112,14 @@ function checkCertified(
   const verified = judged(4, () => verifyCertify({ attest, signature, ak, subject: publicArea, extraData }));
   const { subject, publicJwk, decrypt } = verified;
   const { alg } = proof.header;
-  requireAll(7, [
-    [!decrypt, 'a key may also decrypt'],
-    [signsOnly(subject, alg, publicJwk), 'a key has another scheme or curve than the algorithm of its proof'],
-    [authPolicies.has(Buffer.from(subject.authPolicy).toString('hex')), 'a key has a policy that is not expected'],
-    [sameKey(publicJwk, proof.key), 'a certified key is not the key of its proof'],
-  ]);
+  judged(7, () =>
+    requireAll(7, [
+      [!decrypt, 'a key may also decrypt'],
+      [signsOnly(subject, alg, publicJwk), 'a key has another scheme or curve than the algorithm of its proof'],
+      [authPolicies.has(Buffer.from(subject.authPolicy).toString('hex')), 'a key has a policy that is not expected'],
+      [sameKey(publicJwk, proof.key), 'a certified key is not the key of its proof'],
+    ]),
+  );
   return verified;
 }
 
@@ -132,14 +135,16 @@ const LATEST_CLOCK = BigInt(Number.MAX_SAFE_INTEGER);
 /** One signer in one run of the TPM made all statements; its clock at the first of them. */
 function signerOf(statements: readonly VerifiedAttest[]): Pick<DeviceStatement, 'signer' | 'clock'> {
   const [first, ...others] = statements as [VerifiedAttest, ...VerifiedAttest[]];
-  requireAll(9, [
-    [first.qualifiedSigner.length > 0, 'the statements name no signer'],
-    [
-      others.every((one) => sameRun(one, first)),
-      'the statements are by several signers, or from before and after a reset',
-    ],
-    [statements.every(({ clockInfo }) => clockInfo.clock <= LATEST_CLOCK), 'the clock is beyond any sense'],
-  ]);
+  judged(9, () =>
+    requireAll(9, [
+      [first.qualifiedSigner.length > 0, 'the statements name no signer'],
+      [
+        others.every((one) => sameRun(one, first)),
+        'the statements are by several signers, or from before and after a reset',
+      ],
+      [statements.every(({ clockInfo }) => clockInfo.clock <= LATEST_CLOCK), 'the clock is beyond any sense'],
+    ]),
+  );
   const { resetCount, restartCount, safe } = first.clockInfo;
   const earliest = statements.reduce((clock, { clockInfo }) => least(clock, clockInfo), first.clockInfo.clock);
   const clock: TpmClock = { clock: Number(earliest), resetCount, restartCount, safe };

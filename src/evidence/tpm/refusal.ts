@@ -6,11 +6,6 @@ export function refuse(code: ErrorCode, check: Check, why: string): AttestedErro
   return new AttestedError(code, `tpm evidence: ${why}`, { rule: ruleOf(check) });
 }
 
-/** Refuses unless every row is true; the first that is not gives the reason. */
-export function requireAll(check: Check, rows: readonly (readonly [holds: boolean, why: string])[]): void {
-  for (const [holds, why] of rows) if (!holds) throw refuse('invalid_client_attestation', check, why);
-}
-
 /**
  * Runs a check of `src/tpm2` on what an agent sent. Whatever it throws, the evidence is refused: there is no input on which a
  * check may end early and the evidence stand.
