@@ -39,7 +39,7 @@ async function start(options: Partial<FrontOptions> = {}, open = false) {
       oauthProvider({
         loginPage: '/login',
         consentPage: '/consent',
-        scopes: ['offline_access', 'mcp'],
+        scopes: ['openid', 'offline_access', 'mcp'],
         allowDynamicClientRegistration: true,
         allowUnauthenticatedClientRegistration: true,
         extensions: [attestationExtension()] as never,
@@ -119,17 +119,20 @@ const redeeming = (code: string) => ({
   redirect_uri: CALLBACK,
 });
 
-test('META-1, META-2: the metadata document names our methods and endpoints', async () => {
-  const { fetch } = await start();
-  const response = await fetch('/.well-known/oauth-authorization-server/api/auth');
-  expect(await response.json()).toMatchObject({
-    issuer: ISSUER,
-    token_endpoint: `${ISSUER}/oauth2/token`,
-    token_endpoint_auth_methods_supported: ['attest_jwt_client_auth', 'attest_jwt_client_auth_dpop'],
-    challenge_endpoint: `${ISSUER}/attestation-challenge`,
-    pushed_authorization_request_endpoint: `${ISSUER}/par`,
-  });
-});
+test.each(['/.well-known/oauth-authorization-server/api/auth', '/api/auth/.well-known/openid-configuration'])(
+  'META-1, META-2: the metadata document names our methods and endpoints: %s',
+  async (path) => {
+    const { fetch } = await start();
+    const response = await fetch(path);
+    expect(await response.json()).toMatchObject({
+      issuer: ISSUER,
+      token_endpoint: `${ISSUER}/oauth2/token`,
+      token_endpoint_auth_methods_supported: ['attest_jwt_client_auth', 'attest_jwt_client_auth_dpop'],
+      challenge_endpoint: `${ISSUER}/attestation-challenge`,
+      pushed_authorization_request_endpoint: `${ISSUER}/par`,
+    });
+  },
+);
 
 describe('a client that registered for attestation', () => {
   async function signedIn(open = false) {

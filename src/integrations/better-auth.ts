@@ -84,7 +84,8 @@ export function attestedAuthHandler(
   const front = createFront(
     options,
     {
-      metadata: [wellKnown],
+      // OpenID Connect's document says the same, where there is one
+      metadata: [wellKnown, `${base}/.well-known/openid-configuration`],
       authorize: `${base}/oauth2/authorize`,
       token: `${base}/oauth2/token`,
       revoke: `${base}/oauth2/revoke`,
