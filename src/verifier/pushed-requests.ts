@@ -6,8 +6,12 @@ import type { Owner } from './sealed-tokens.ts';
 
 /** What {@link pushedRequests} keeps its entries in. Every method may be synchronous or not. */
 export interface GrantStore {
-  /** Keeps a text for so many milliseconds. Throws rather than forget another entry that is still live. */
-  put(id: string, value: string, ttl: number): void | Promise<void>;
+  /**
+   * Keeps a text for so many milliseconds. Throws rather than forget another entry that is still live.
+   *
+   * @param owner for whom: one of them should not be able to fill the store
+   */
+  put(id: string, value: string, ttl: number, owner: string): void | Promise<void>;
   get(id: string): string | undefined | Promise<string | undefined>;
   /** Removes an entry and gives it to exactly one caller, however many ask at once. */
   take(id: string): string | undefined | Promise<string | undefined>;
@@ -83,8 +87,8 @@ export function pushedRequests(options: PushedRequestOptions = {}): PushedReques
       const before = await answered(() => store.get(codeId(challenge)));
       if (before !== undefined && before !== binding) throw refused('the code_challenge is in use');
       const reference = randomId();
-      await answered(() => store.put(codeId(challenge), binding, codeTtl * 1000));
-      await answered(() => store.put(requestId(reference), text, ttl * 1000));
+      await answered(() => store.put(codeId(challenge), binding, codeTtl * 1000, thumbprint));
+      await answered(() => store.put(requestId(reference), text, ttl * 1000, thumbprint));
       return { request_uri: REQUEST_URN + reference, expires_in: ttl };
     },
 
@@ -108,34 +112,54 @@ export function pushedRequests(options: PushedRequestOptions = {}): PushedReques
   };
 }
 
-/** A bounded store in this process's memory. When it is full new entries are refused: to forget one would unbind its code. */
+/**
+ * A bounded store in this process's memory. When it is full, or an owner has its share, new entries are refused: to forget one
+ * would unbind its code. Every pushed request makes two.
+ */
 export function memoryGrantStore({
   maxEntries = 100_000,
+  maxPerOwner = 200,
   now = Date.now,
 }: {
   maxEntries?: number;
+  maxPerOwner?: number;
   now?: () => number;
 } = {}): GrantStore {
-  const entries = new Map<string, { value: string; expiresAt: number }>();
+  const entries = new Map<string, { value: string; expiresAt: number; owner: string }>();
+  const counts = new Map<string, number>();
   let sweptAt = Number.NEGATIVE_INFINITY;
   const live = (id: string) => {
     const entry = entries.get(id);
     return entry !== undefined && entry.expiresAt > now() ? entry.value : undefined;
   };
+  function remove(id: string): void {
+    const entry = entries.get(id);
+    if (entry === undefined) return;
+    entries.delete(id);
+    const left = (counts.get(entry.owner) ?? 0) - 1;
+    if (left > 0) counts.set(entry.owner, left);
+    else counts.delete(entry.owner);
+  }
   return {
-    put(id, value, ttl) {
+    put(id, value, ttl, owner) {
       const time = now();
       if (time - sweptAt > 1000 || time < sweptAt) {
         sweptAt = time;
-        for (const [old, { expiresAt }] of entries) if (expiresAt <= time) entries.delete(old);
+        for (const [old, { expiresAt }] of entries) if (expiresAt <= time) remove(old);
       }
-      if (entries.size >= maxEntries && !entries.has(id)) throw new Error('the grant store is full');
-      entries.set(id, { value, expiresAt: time + ttl });
+      const count = counts.get(owner) ?? 0;
+      if (!entries.has(id)) {
+        if (entries.size >= maxEntries) throw new Error('the grant store is full');
+        if (count >= maxPerOwner) throw new Error('the owner has its share of the grant store');
+      }
+      remove(id);
+      entries.set(id, { value, expiresAt: time + ttl, owner });
+      counts.set(owner, (counts.get(owner) ?? 0) + 1);
     },
     get: live,
     take(id) {
       const value = live(id);
-      entries.delete(id);
+      remove(id);
       return value;
     },
   };

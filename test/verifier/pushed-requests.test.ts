@@ -116,6 +116,20 @@ describe('pushed requests', () => {
     expect(await assertBound(VERIFIER, others)).toBe(false);
   });
 
+  test('BIND-2: one instance cannot fill the store for the others', async () => {
+    const clock = { now: 0 };
+    const requests = pushedRequests({ store: memoryGrantStore({ now: () => clock.now }) });
+    const another = (i: number) => request({ code_challenge: sha256Base64url(String(i)) });
+    let pushed = 0;
+    const fill = async () => {
+      for (; pushed < 1000; pushed++) await requests.push(another(pushed), others);
+    };
+    await expectRefusal(fill, { code: 'temporarily_unavailable', rule: 'BIND-2' });
+    await requests.push(request(), mine);
+    clock.now = 3_600_001;
+    await requests.push(another(pushed), others);
+  });
+
   test('BIND-2: a full store refuses new requests and forgets none; one that is down is an outage', async () => {
     const full = pushedRequests({ store: memoryGrantStore({ maxEntries: 2 }) });
     await full.push(request(), mine);
