@@ -12,7 +12,7 @@ export function helperOf(pid: number): number {
     readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
   );
   const helper = children.find(
-    (child) => child && /tpm\/helper\./.test(readFileSync(`/proc/${child}/cmdline`, 'utf8')),
+    (child) => child && /tpm\/helper\/main\./.test(readFileSync(`/proc/${child}/cmdline`, 'utf8')),
   );
   if (helper === undefined) throw new Error('there is no helper process');
   return Number(helper);
