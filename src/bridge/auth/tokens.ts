@@ -1,9 +1,10 @@
 /** The tokens of one MCP server, kept by the key provider, and the turn that one process at a time has at renewing them. */
-import { fromUtf8, utf8 } from '../../core/bytes.ts';
+import { openLabelKey } from '../../agent/label-key.ts';
+import { encodeBase64url, fromUtf8, utf8 } from '../../core/bytes.ts';
 import { parseJsonObject } from '../../core/json.ts';
 import { withDirectoryLock } from '../../keys/files/lock.ts';
 import type { KeyProvider } from '../../keys/provider.ts';
-import { sha256Base64url } from '../../platform/crypto.ts';
+import { hmacSha256, sha256Base64url } from '../../platform/crypto.ts';
 
 export interface Tokens {
   accessToken: string;
@@ -59,7 +60,10 @@ export function openTokenStore(keys: KeyProvider, clientId: string, server: URL,
     },
     async inTurn(job) {
       if (keys.directory === undefined) return job(); // nobody else has keys in memory
-      return withDirectoryLock(keys.directory, job, { name: `bridge-${place}.lock`, patience });
+      // the file lies in clear beside the keys: its name must not confirm a guess at the server
+      const secret = await openLabelKey(keys, clientId, place);
+      const lock = encodeBase64url(hmacSha256(secret, utf8(place)).subarray(0, 16));
+      return withDirectoryLock(keys.directory, job, { name: `bridge-${lock}.lock`, patience });
     },
   };
 }
